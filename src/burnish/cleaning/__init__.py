@@ -1,0 +1,1 @@
+"""Raw files -> conversations: reading, repairing, and keeping or dropping, with a reason each."""

@@ -1,0 +1,115 @@
+"""The words of the project: Record, Message, Conversation, Example.
+
+A raw file holds records. A record becomes a conversation, a list of messages that ends with the
+assistant. A conversation becomes an example, the token ids that a model trains on. Each keeps its
+origin (`file:line`) all the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+IGNORE_INDEX = -100
+"""The label of a token that carries no loss (PyTorch's and Hugging Face's convention)."""
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row as it stands in a file: its fields by name, and its origin (`file:line`)."""
+
+    fields: dict[str, Any]
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one side says in one turn.
+
+    Attributes:
+        role: who speaks.
+        content: what is said.
+        input: the context of an instruction (the `input` column of alpaca data); only with `user`.
+    """
+
+    role: Role
+    content: str
+    input: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """The message with Hugging Face's keys; `input` only where there is one."""
+        plain = {"role": self.role, "content": self.content}
+        return {**plain, "input": self.input} if self.input else plain
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Message:
+        """The message that `as_dict` wrote."""
+        return cls(value["role"], value["content"], value.get("input") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages in order, with the origin of the row that they came from."""
+
+    messages: tuple[Message, ...]
+    origin: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """A line of conversations.jsonl."""
+        return {"messages": [m.as_dict() for m in self.messages], "origin": self.origin}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Conversation:
+        """The conversation that `as_dict` wrote."""
+        messages = tuple(Message.from_dict(m) for m in value["messages"])
+        return cls(messages, value["origin"])
+
+    @property
+    def question(self) -> tuple[Message, ...]:
+        """Everything before the last assistant message."""
+        return self.messages[:-1]
+
+    @property
+    def answer(self) -> str:
+        """What the assistant says last."""
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Token ids of a conversation and the labels to learn from; both lists have one length.
+
+    A label is the token's own id where it carries loss and IGNORE_INDEX elsewhere; labels are not
+    shifted. `num_cut` tokens were cut from the end to keep to max_length.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    origin: str
+    num_cut: int = 0
+
+    @property
+    def num_supervised(self) -> int:
+        """How many tokens carry loss."""
+        return sum(label != IGNORE_INDEX for label in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that was not kept: the rule that it broke, the reason in words, and its text."""
+
+    origin: str
+    rule: str
+    reason: str
+    text: str
+
+    def as_dict(self) -> dict[str, str]:
+        """A line of rejected.jsonl."""
+        return {
+            "origin": self.origin,
+            "rule": self.rule,
+            "reason": self.reason,
+            "text": self.text,
+        }

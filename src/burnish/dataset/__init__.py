@@ -1,0 +1,1 @@
+"""Conversations -> examples: splitting, rendering, and showing what carries loss."""

@@ -1,0 +1,194 @@
+"""The prepare stage: conversations.jsonl -> train/, validation/ and test/ with tokens and labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from burnish.conversation import Conversation, Example, Rejection
+from burnish.dataset.split import SPLITS, assign_splits
+from burnish.errors import DataError
+from burnish.models.names import find_model
+from burnish.progress import say, track, warn
+from burnish.recipe import ModelSection, PrepareSection
+from burnish.rendering import (
+    load_tokenizer,
+    render_example,
+    stop_token_ids,
+    template_name,
+)
+from burnish.run_dir import RunDir, write_json, write_jsonl
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class PrepareReport(BaseModel):
+    """How many examples came out, and what carries loss in them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str
+    template: str
+    num_examples: dict[str, int]
+    num_tokens: dict[str, int]
+    num_supervised_tokens: dict[str, int]
+    num_rejected: dict[str, int]
+    num_cut: int
+    num_without_stop_token: int
+    longest: int
+
+
+def prepare(model: ModelSection, section: PrepareSection, run: RunDir) -> PrepareReport:
+    """Renders every conversation once, and saves the splits as Hugging Face data sets.
+
+    Raises:
+        DataError: no conversation is left to train on.
+        ModelError: the tokenizer can't be loaded.
+    """
+    tokenizer = load_tokenizer(find_model(model), model)
+    splits = assign_splits(list(read_conversations(run.conversations)), section)
+    rendered: dict[str, list[tuple[Example, Conversation]]] = {name: [] for name in SPLITS}
+    rejections: list[Rejection] = []
+    num_all = sum(map(len, splits.values()))
+    rows = ((name, c) for name in SPLITS for c in splits[name])
+    for name, conversation in track(rows, "prepare", total=num_all, unit="rows"):
+        outcome = _render(conversation, tokenizer, section)
+        if isinstance(outcome, Rejection):
+            rejections.append(outcome)
+        else:
+            rendered[name].append((outcome, conversation))
+    _check_something_left(rendered, rejections, num_all)
+    report = _report(rendered, rejections, tokenizer, run)
+    with run.fresh("prepare") as folder:
+        for name in SPLITS:
+            _save_split(rendered[name], folder / name)
+        tokenizer.save_pretrained(str(folder / "tokenizer"))
+        write_jsonl(folder / "rejected.jsonl", (r.as_dict() for r in rejections))
+        write_jsonl(folder / "cut.jsonl", _cut_rows(rendered))
+        write_json(folder / "summary.json", report.model_dump())
+    _say_what_matters(report, section)
+    return report
+
+
+def read_conversations(path: Path) -> Iterator[Conversation]:
+    """The conversations that cleaning kept."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield Conversation.from_dict(json.loads(line))
+
+
+def _render(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerBase, section: PrepareSection
+) -> Example | Rejection:
+    text = conversation.answer
+    try:
+        example = render_example(conversation, tokenizer, section.max_length)
+    except DataError as error:
+        rule = "chat_template" if "template" in error.problem else "no_answer_left"
+        return Rejection(conversation.origin, rule, error.problem, text)
+    if example.num_cut and section.too_long == "reject":
+        reason = f"the example is {example.num_cut} tokens longer than {section.max_length}."
+        return Rejection(conversation.origin, "too_long", reason, text)
+    return example
+
+
+def _check_something_left(
+    rendered: dict[str, list[tuple[Example, Conversation]]],
+    rejections: Sequence[Rejection],
+    num_all: int,
+) -> None:
+    if rendered["train"]:
+        return
+    if rejections:
+        raise DataError(
+            rejections[0].origin,
+            f"none of {num_all} conversations is left to train on; this one because "
+            f"{rejections[0].reason}",
+            "Raise prepare.max_length, or see rejected.jsonl.",
+        )
+    raise DataError(
+        "prepare",
+        f"all of {num_all} conversations fell into the held-out splits.",
+        "Lower prepare.validation_size and prepare.test_size, or bring more rows.",
+    )
+
+
+def _save_split(rows: Sequence[tuple[Example, Conversation]], folder: Path) -> None:
+    from datasets import Dataset, Features, List, Value
+    from datasets.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    message = {"role": Value("string"), "content": Value("string"), "input": Value("string")}
+    features = Features(
+        {
+            "input_ids": List(Value("int32")),
+            "labels": List(Value("int32")),
+            "num_cut": Value("int32"),
+            "messages": List(message),
+            "origin": Value("string"),
+        }
+    )
+    columns: dict[str, list[Any]] = {
+        "input_ids": [example.input_ids for example, _ in rows],
+        "labels": [example.labels for example, _ in rows],
+        "num_cut": [example.num_cut for example, _ in rows],
+        "messages": [
+            [{"role": m.role, "content": m.content, "input": m.input} for m in c.messages]
+            for _, c in rows
+        ],
+        "origin": [example.origin for example, _ in rows],
+    }
+    Dataset.from_dict(columns, features=features).save_to_disk(str(folder))
+
+
+def _cut_rows(
+    rendered: dict[str, list[tuple[Example, Conversation]]],
+) -> Iterator[dict[str, Any]]:
+    for name, rows in rendered.items():
+        for example, _ in rows:
+            if example.num_cut:
+                yield {"origin": example.origin, "split": name, "num_cut": example.num_cut}
+
+
+def _report(
+    rendered: dict[str, list[tuple[Example, Conversation]]],
+    rejections: Sequence[Rejection],
+    tokenizer: PreTrainedTokenizerBase,
+    run: RunDir,
+) -> PrepareReport:
+    stops = set(stop_token_ids(tokenizer))
+    examples = [example for rows in rendered.values() for example, _ in rows]
+    rules = sorted({r.rule for r in rejections})
+    return PrepareReport(
+        folder=str(run.folder("prepare")),
+        template=template_name(tokenizer),
+        num_examples={name: len(rows) for name, rows in rendered.items()},
+        num_tokens={
+            name: sum(len(e.input_ids) for e, _ in rows) for name, rows in rendered.items()
+        },
+        num_supervised_tokens={
+            name: sum(e.num_supervised for e, _ in rows) for name, rows in rendered.items()
+        },
+        num_rejected={rule: sum(r.rule == rule for r in rejections) for rule in rules},
+        num_cut=sum(e.num_cut > 0 for e in examples),
+        num_without_stop_token=sum(e.labels[-1] not in stops for e in examples),
+        longest=max(len(e.input_ids) for e in examples),
+    )
+
+
+def _say_what_matters(report: PrepareReport, section: PrepareSection) -> None:
+    if report.template != "own":
+        say(f"this model brings no chat template or was told otherwise: {report.template} is used")
+    if report.num_cut:
+        warn(
+            f"{report.num_cut} answers were cut to max_length {section.max_length}, so their stop "
+            "token goes untrained; cut.jsonl lists them"
+        )
+    untrained = report.num_without_stop_token - report.num_cut
+    if untrained > 0:
+        warn(f"{untrained} answers end without a stop token: the model may never stop")

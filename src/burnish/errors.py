@@ -1,0 +1,81 @@
+"""Every error a user can meet.
+
+BurnishError
+├── RecipeError       a setting that is unknown, of the wrong type or makes no sense
+├── DataError         a file or row of examples that can't be used
+├── ModelError        a model that can't be found or loaded
+├── TrainingError     a training run that can't go on
+├── RunError          a run folder whose stages don't fit what is asked
+├── ExportError       a merged or quantized model that is not what it should be
+├── BenchmarkError    lm-evaluation-harness could not be run
+├── ServingError      the server can't start
+└── MissingExtraError an optional package is not installed
+"""
+
+from __future__ import annotations
+
+
+class BurnishError(Exception):
+    """Says where something is wrong, what was found there, and what to do about it.
+
+    Attributes:
+        where: the place, such as `raw.csv:203` or `medical.yaml:14`.
+        problem: what is wrong and what was found, one sentence.
+        remedy: what the reader can do, one sentence; may be empty.
+    """
+
+    exit_code = 2
+
+    def __init__(self, where: str, problem: str, remedy: str = "") -> None:
+        self.where = where
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        """The message as a terminal shows it, without the word error."""
+        first = f"{self.where}: {self.problem}"
+        return f"{first}\n  {self.remedy}" if self.remedy else first
+
+
+class RecipeError(BurnishError):
+    """A setting that is unknown, of the wrong type or makes no sense."""
+
+
+class DataError(BurnishError):
+    """A file or row of examples that can't be used."""
+
+
+class ModelError(BurnishError):
+    """A model that can't be found or loaded."""
+
+
+class TrainingError(BurnishError):
+    """A training run that can't go on."""
+
+
+class RunError(BurnishError):
+    """A run folder whose stages don't fit what is asked."""
+
+
+class ExportError(BurnishError):
+    """A merged or quantized model that is not what it should be."""
+
+
+class BenchmarkError(BurnishError):
+    """lm-evaluation-harness could not be run."""
+
+
+class ServingError(BurnishError):
+    """The server can't start."""
+
+
+class MissingExtraError(BurnishError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            package,
+            "this step needs a package that is not installed.",
+            f"Install it with: pip install 'burnish[{extra}]'",
+        )

@@ -1,0 +1,135 @@
+"""The evaluate stage: base and adapter on held-out examples, prompts and benchmarks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from burnish.conversation import Message
+from burnish.errors import DataError
+from burnish.evaluation.answers import Question, answer_all, write_answers
+from burnish.evaluation.benchmarks import Scores, run_benchmarks
+from burnish.models.loading import load_adapter, load_base, pick_dtype, set_threads
+from burnish.models.names import find_model
+from burnish.progress import say, warn
+from burnish.recipe import EvaluateSection, ModelSection
+from burnish.rendering import load_tokenizer
+from burnish.run_dir import RunDir, write_json
+from burnish.scoring import score
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class EvaluateReport(BaseModel):
+    """Losses in nats per supervised token; benchmarks as task -> base / adapter -> metric."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base: dict[str, float]
+    adapter: dict[str, float]
+    benchmarks: dict[str, dict[str, dict[str, float]]]
+    answers: str
+    num_answers: int
+
+
+def evaluate(model: ModelSection, section: EvaluateSection, run: RunDir) -> EvaluateReport:
+    """Measures base and adapter alike: one model is loaded, its adapter switched off and on.
+
+    Raises:
+        DataError: there are no held-out examples.
+        BenchmarkError: a benchmark could not be run.
+    """
+    set_threads()
+    tokenizer = load_tokenizer(run.tokenizer, model)
+    folder = find_model(model)
+    rows, names = _held_out(section, run)
+    tuned = load_adapter(load_base(folder, model, dtype=pick_dtype()), run.adapter)
+    questions = _questions(section, rows)
+    with tuned.disable_adapter():
+        base = _losses(tuned, names, section, run, "score base")
+        base_answers = _answers(tuned, tokenizer, questions, section, "answer (base)")
+    adapter = _losses(tuned, names, section, run, "score adapter")
+    adapter_answers = _answers(tuned, tokenizer, questions, section, "answer (adapter)")
+    del tuned
+    report = EvaluateReport(
+        base=base,
+        adapter=adapter,
+        benchmarks=_benchmarks(model, section, folder, run),
+        answers=str(run.folder("evaluate") / "answers.csv"),
+        num_answers=len(questions),
+    )
+    with run.fresh("evaluate") as out:
+        write_answers(out / "answers.csv", questions, base_answers, adapter_answers)
+        write_json(out / "scores.json", report.model_dump(exclude={"answers"}))
+    for name, value in adapter.items():
+        say(f"{name}: base {base[name]:.4f}, adapter {value:.4f}")
+    return report
+
+
+def _held_out(section: EvaluateSection, run: RunDir) -> tuple[Any, list[str]]:
+    """The rows to answer, and the splits to score: the recipe's and validation."""
+    from datasets import load_from_disk
+
+    wanted = load_from_disk(str(run.split(section.split)))
+    names = list(dict.fromkeys(["validation", section.split]))
+    filled = [name for name in names if len(load_from_disk(str(run.split(name))))]
+    if not filled:
+        raise DataError(
+            "2-prepare",
+            "no conversation was held out, so there is nothing to measure on.",
+            "Raise prepare.validation_size or prepare.test_size.",
+        )
+    if not len(wanted):
+        warn(f"the {section.split} split is empty; validation is used")
+        wanted = load_from_disk(str(run.split("validation")))
+    return wanted, filled
+
+
+def _questions(section: EvaluateSection, rows: Any) -> list[Question]:
+    questions = [
+        Question((Message("user", prompt),), f"evaluate.prompts[{index}]")
+        for index, prompt in enumerate(section.prompts)
+    ]
+    for row in rows.select(range(min(section.num_answers, len(rows)))):
+        messages = tuple(Message.from_dict(m) for m in row["messages"])
+        questions.append(Question(messages[:-1], row["origin"], messages[-1].content))
+    return questions
+
+
+def _losses(
+    model: Any, names: list[str], section: EvaluateSection, run: RunDir, what: str
+) -> dict[str, float]:
+    from datasets import load_from_disk
+
+    metrics: dict[str, float] = {}
+    for name in names:
+        rows = load_from_disk(str(run.split(name)))
+        examples = list(zip(rows["input_ids"], rows["labels"], strict=True))
+        result = score(
+            model,
+            examples,
+            batch_size=section.per_device_eval_batch_size,
+            what=f"{what} on {name}",
+        )
+        metrics[f"{name}/loss"] = result.loss
+        metrics[f"{name}/perplexity"] = result.perplexity
+        metrics[f"{name}/num_tokens"] = result.num_tokens
+    return metrics
+
+
+def _answers(
+    model: Any, tokenizer: Any, questions: list[Question], section: EvaluateSection, what: str
+) -> list[str]:
+    return answer_all(model, tokenizer, questions, max_new_tokens=section.max_new_tokens, what=what)
+
+
+def _benchmarks(
+    model: ModelSection, section: EvaluateSection, folder: Path, run: RunDir
+) -> dict[str, dict[str, dict[str, float]]]:
+    if not section.tasks:
+        return {}
+    base: Scores = run_benchmarks(model, section, folder, None)
+    adapter: Scores = run_benchmarks(model, section, folder, run.adapter)
+    return {task: {"base": base[task], "adapter": adapter[task]} for task in base}

@@ -1,0 +1,1 @@
+"""Adapter -> a plain merged model -> a small quantized one."""

@@ -1,0 +1,175 @@
+"""Loads a base (whole, 8 or 4 bits), an adapter on it, a merged and a quantized model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from burnish.errors import MissingExtraError, ModelError
+from burnish.models import gptq_layout
+from burnish.models.names import find_model, read_config
+from burnish.progress import say, warn
+from burnish.recipe import ModelSection
+from burnish.run_dir import RunDir
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def pick_device() -> torch.device:
+    """The device to compute on: CUDA, then Apple's, then the CPU."""
+    torch = _import_torch()
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def pick_dtype(bf16: str | bool = "auto") -> torch.dtype:
+    """bfloat16 where it is asked for, or where a GPU is good at it; float32 elsewhere."""
+    torch = _import_torch()
+    if bf16 == "auto":
+        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+def load_base(
+    folder: Path, section: ModelSection, *, dtype: torch.dtype, quantized: bool = True
+) -> PreTrainedModel:
+    """The base model in evaluation mode, in 8 or 4 bits where the recipe says so.
+
+    Args:
+        folder: where the model lies, from `find_model`.
+        section: the recipe's model section.
+        dtype: type of the weights, or what quantized weights compute in.
+        quantized: False loads it whole whatever the recipe says.
+
+    Raises:
+        ModelError: the weights can't be loaded.
+    """
+    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": section.trust_remote_code}
+    if not section.allow_pickle:
+        options["use_safetensors"] = True
+    width = quantized and (section.load_in_8bit or section.load_in_4bit)
+    if width:
+        options["quantization_config"] = _bits_and_bytes(section, dtype)
+        options["device_map"] = {"": str(pick_device())}
+    model = _load(folder, **options)
+    if width:
+        _keep_gradients_on_cpu(model)
+    else:
+        model.to(pick_device())
+    return model.eval()
+
+
+def load_adapter(base: PreTrainedModel, folder: Path) -> Any:
+    """The base with a trained adapter on it (a PeftModel in evaluation mode)."""
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise MissingExtraError("peft", "train") from None
+    return PeftModel.from_pretrained(base, str(folder)).eval()
+
+
+def load_whole(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
+    """A merged model, as saved by the merge stage, in evaluation mode."""
+    return _load(folder, dtype=dtype, use_safetensors=True).to(pick_device()).eval()
+
+
+def load_quantized(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
+    """A GPTQ model, dequantized on loading into plain linear layers, in evaluation mode.
+
+    This needs no kernel and runs anywhere; it saves disk, not memory. On a GPU, vLLM or
+    gptqmodel run the same files from their 4 bits.
+    """
+    return gptq_layout.load_dequantized(folder, dtype=dtype).to(pick_device()).eval()
+
+
+def load_artifact(artifact: str, section: ModelSection, run: RunDir) -> PreTrainedModel:
+    """The base, the adapter on it, the merged or the quantized model of a run."""
+    dtype = pick_dtype()
+    if artifact == "quantized":
+        return load_quantized(run.quantized, dtype=dtype)
+    if artifact == "merged":
+        return load_whole(run.merged, dtype=dtype)
+    base = load_base(find_model(section), section, dtype=dtype)
+    return base if artifact == "base" else load_adapter(base, run.adapter)
+
+
+def _load(folder: Path, **options: Any) -> PreTrainedModel:
+    _import_torch()
+    from transformers import AutoModelForCausalLM
+
+    architectures = read_config(folder).get("architectures") or []
+    if not any("CausalLM" in name or "LMHead" in name for name in architectures):  # type: ignore
+        if architectures and not options.get("trust_remote_code"):
+            raise ModelError(
+                str(folder),
+                f"this is no causal language model: its architecture is {architectures}.",
+                "Choose a model whose architecture ends in ForCausalLM.",
+            )
+    try:
+        return AutoModelForCausalLM.from_pretrained(str(folder), **options)  # type: ignore
+    except ImportError as error:
+        raise ModelError(str(folder), str(error).strip().splitlines()[0], "") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        if "out of memory" in str(error):
+            raise
+        raise ModelError(
+            str(folder),
+            f"its weights can't be loaded: {str(error).strip().splitlines()[0]}",
+            "Check that the download is whole; for a model with its own code see "
+            "model.trust_remote_code.",
+        ) from None
+
+
+def _bits_and_bytes(section: ModelSection, dtype: torch.dtype) -> Any:
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("bitsandbytes", "bnb") from None
+    from transformers import BitsAndBytesConfig
+
+    if pick_device().type == "cpu":
+        say("a quantized base on a CPU saves memory, not time")
+    if section.load_in_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def _keep_gradients_on_cpu(model: PreTrainedModel) -> None:
+    """Keeps bitsandbytes from repacking 4-bit weights for a CPU kernel that has no backward pass.
+
+    On processors with avx512_bf16 the first forward in evaluation mode would do so, and training
+    would then go on with gradients of exactly zero, silently.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _import_torch() -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError("torch", "train") from None
+    return torch
+
+
+def set_threads() -> int:
+    """Lets torch use the cores that this process may use; returns their number."""
+    torch = _import_torch()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = int(os.environ.get("OMP_NUM_THREADS") or cores or 1)
+    if wanted > (cores or 1):
+        warn(f"OMP_NUM_THREADS is {wanted}, more than the {cores} cores of this process")
+    torch.set_num_threads(wanted)
+    return wanted

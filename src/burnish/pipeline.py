@@ -1,0 +1,241 @@
+"""run(): the stages in order, the table of contents in code.
+
+A stage's key is the hash of the settings that its function takes, of its parents' outputs and of
+the outside files that it reads. It is run again only when the key or its files have changed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from burnish.errors import RunError
+from burnish.progress import say
+from burnish.recipe import Recipe
+from burnish.recipe_file import LoadedRecipe, dump_recipe
+from burnish.run_dir import FOLDERS, RunDir, digest, file_sha256, now, outputs_digest
+
+Report = dict[str, Any]
+
+KEY_FILE = ".key"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A verb that writes a folder of the run.
+
+    Attributes:
+        name: the verb, its function and its section in the recipe.
+        function: `module:function`, loaded when it is needed.
+        sections: the recipe's sections that the function takes, in order; they make up its key.
+        parents: the stages whose outputs it reads.
+        outside: what else it reads, hashed: a function of the recipe.
+        resumable: whether its folder survives an interruption, to be taken up again.
+    """
+
+    name: str
+    function: str
+    sections: tuple[str, ...]
+    parents: tuple[str, ...] = ()
+    outside: Callable[[Recipe], Report] = lambda recipe: {}
+    resumable: bool = False
+
+    def call(self, recipe: Recipe, run: RunDir) -> Any:
+        """Runs the stage and returns its report."""
+        module, _, function = self.function.partition(":")
+        work = getattr(importlib.import_module(module), function)
+        return work(*(getattr(recipe, section) for section in self.sections), run)
+
+
+def _source_hashes(recipe: Recipe) -> Report:
+    """The sha256 of every source file; a folder goes by the names, sizes and times of its files."""
+    hashes: Report = {}
+    for source in recipe.data.sources:
+        path = Path(source.path).expanduser()
+        if path.is_file():
+            hashes[source.path] = file_sha256(path)
+        elif path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file())
+            hashes[source.path] = digest(
+                [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+            )
+    return hashes
+
+
+def _model_fingerprint(recipe: Recipe) -> Report:
+    from burnish.models.names import find_model, fingerprint
+
+    return {"model": fingerprint(find_model(recipe.model))}
+
+
+STAGES = (
+    Stage("clean", "burnish.cleaning.clean:clean", ("data", "clean"), outside=_source_hashes),
+    Stage(
+        "prepare",
+        "burnish.dataset.prepare:prepare",
+        ("model", "prepare"),
+        parents=("clean",),
+        outside=_model_fingerprint,
+    ),
+    Stage(
+        "train",
+        "burnish.training.train:train",
+        ("model", "train"),
+        parents=("prepare",),
+        resumable=True,
+    ),
+    Stage(
+        "evaluate",
+        "burnish.evaluation.evaluate:evaluate",
+        ("model", "evaluate"),
+        parents=("prepare", "train"),
+    ),
+    Stage("merge", "burnish.export.merge:merge", ("model", "merge"), parents=("prepare", "train")),
+    Stage(
+        "quantize",
+        "burnish.export.quantize:quantize",
+        ("model", "quantize"),
+        parents=("prepare", "merge"),
+    ),
+)
+
+STAGE_BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+def run(loaded: LoadedRecipe, *, force: bool = False) -> dict[str, Report]:
+    """Runs every stage whose inputs or settings have changed; returns all reports."""
+    folder = RunDir(loaded.run_dir)
+    reports: dict[str, Report] = {}
+    with folder.locked():
+        for stage in STAGES:
+            reports[stage.name] = _run_stage(stage, loaded.recipe, folder, force=force)
+    return reports
+
+
+def run_stage(name: str, loaded: LoadedRecipe, *, force: bool = False) -> Report:
+    """Runs one stage, if its inputs or settings have changed; returns its report.
+
+    Raises:
+        RunError: a stage before it was not run, or has changed since.
+    """
+    stage = STAGE_BY_NAME[name]
+    folder = RunDir(loaded.run_dir)
+    with folder.locked():
+        _check_ancestors(stage, loaded.recipe, folder)
+        return _run_stage(stage, loaded.recipe, folder, force=force)
+
+
+def require(name: str, loaded: LoadedRecipe) -> RunDir:
+    """The run folder, once it is certain that a stage is done and up to date.
+
+    Raises:
+        RunError: the stage was not run, or its inputs or settings have changed since.
+    """
+    folder = RunDir(loaded.run_dir)
+    stage = STAGE_BY_NAME[name]
+    _check_ancestors(stage, loaded.recipe, folder)
+    _check_done(stage, loaded.recipe, folder)
+    return folder
+
+
+def _run_stage(stage: Stage, recipe: Recipe, folder: RunDir, *, force: bool) -> Report:
+    key = _key(stage, recipe, folder)
+    entry = folder.read_manifest()["stages"].get(stage.name)
+    if entry and not force and entry["key"] == key and folder.intact(stage.name, entry["outputs"]):
+        say(f"{stage.name}: unchanged since {entry['finished']}, not run again")
+        return dict(entry["report"])
+    say(f"{stage.name}: {_why(entry, key, force=force)}")
+    folder.forget(stage.name)
+    if stage.resumable:
+        _keep_or_clear(folder.folder(stage.name), key, force=force)
+    started = now()
+    report: Report = stage.call(recipe, folder).model_dump(mode="json", by_alias=True)
+    parents = {parent: _parent_hash(parent, folder) for parent in stage.parents}
+    folder.record(
+        stage.name,
+        {
+            "key": key,
+            "started": started,
+            "finished": now(),
+            "parents": parents,
+            "outside": stage.outside(recipe),
+            "report": report,
+            "outputs": folder.outputs(stage.name),
+        },
+        dump_recipe(recipe),
+    )
+    return report
+
+
+def _why(entry: Report | None, key: str, *, force: bool) -> str:
+    if force:
+        return "run again as asked"
+    if entry is None:
+        return "started"
+    return "inputs or settings have changed" if entry["key"] != key else "its files have changed"
+
+
+def _key(stage: Stage, recipe: Recipe, folder: RunDir) -> str:
+    return digest(
+        {
+            "stage": stage.name,
+            "settings": {name: getattr(recipe, name).model_dump() for name in stage.sections},
+            "parents": {parent: _parent_hash(parent, folder) for parent in stage.parents},
+            "outside": stage.outside(recipe),
+        }
+    )
+
+
+def _parent_hash(parent: str, folder: RunDir) -> str:
+    return outputs_digest(folder.read_manifest()["stages"][parent]["outputs"])
+
+
+def _keep_or_clear(path: Path, key: str, *, force: bool) -> None:
+    """Keeps what an interrupted run left, if it was working from the same key."""
+    note = path / KEY_FILE
+    if force or not note.is_file() or note.read_text(encoding="utf-8") != key:
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        note.write_text(key, encoding="utf-8")
+
+
+def _ancestors(stage: Stage) -> Iterator[Stage]:
+    names = [s.name for s in STAGES]
+    needed: set[str] = set()
+    queue = list(stage.parents)
+    while queue:
+        name = queue.pop()
+        needed.add(name)
+        queue += STAGE_BY_NAME[name].parents
+    yield from (STAGE_BY_NAME[name] for name in names if name in needed)
+
+
+def _check_ancestors(stage: Stage, recipe: Recipe, folder: RunDir) -> None:
+    for ancestor in _ancestors(stage):
+        _check_done(ancestor, recipe, folder)
+
+
+def _check_done(stage: Stage, recipe: Recipe, folder: RunDir) -> None:
+    entry = folder.read_manifest()["stages"].get(stage.name)
+    remedy = f"Run it with: burnish {stage.name} RECIPE (or all stages with: burnish run RECIPE)"
+    if entry is None:
+        raise RunError(str(folder.path), f"{stage.name} has not been run here yet.", remedy)
+    if entry["key"] != _key(stage, recipe, folder):
+        raise RunError(
+            str(folder.path),
+            f"the inputs or settings of {stage.name} have changed since it was run.",
+            remedy,
+        )
+    if not folder.intact(stage.name, entry["outputs"]):
+        raise RunError(
+            str(folder.folder(stage.name)), f"files of {stage.name} are missing or changed.", remedy
+        )
+
+
+def stage_names() -> list[str]:
+    """The verbs that write a folder of the run, in order."""
+    return list(FOLDERS)

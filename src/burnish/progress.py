@@ -1,0 +1,82 @@
+"""What a person sees while work goes on: lines in a log, a bar on a terminal. All on stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LINES = 10.0
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Writes one plain line to stderr."""
+    stderr.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """Writes one line to stderr that begins with warning."""
+    stderr.print(f"[yellow]warning:[/yellow] {_escape(text)}")
+
+
+def track(items: Iterable[Item], what: str, *, total: int | None, unit: str) -> Iterator[Item]:
+    """Yields the items, with a bar on a terminal and a line every ten seconds in a log.
+
+    Args:
+        items: what is worked on.
+        what: the work, such as "clean".
+        total: how many there are; None where that is not known.
+        unit: what is counted, such as "rows".
+    """
+    if stderr.is_terminal:
+        yield from _with_bar(items, what, total=total, unit=unit)
+    else:
+        yield from _with_lines(items, what, total=total, unit=unit)
+
+
+def _with_bar(items: Iterable[Item], what: str, *, total: int | None, unit: str) -> Iterator[Item]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    started = time.monotonic()
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task(what, total=total, speed="")
+        for count, item in enumerate(items, start=1):
+            yield item
+            rate = count / max(time.monotonic() - started, 1e-9)
+            progress.update(task, advance=1, speed=f"{rate:,.0f} {unit}/s")
+
+
+def _with_lines(
+    items: Iterable[Item], what: str, *, total: int | None, unit: str
+) -> Iterator[Item]:
+    started = last = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            say(_progress_line(what, count, total, unit, now - started))
+
+
+def _progress_line(what: str, count: int, total: int | None, unit: str, seconds: float) -> str:
+    rate = count / max(seconds, 1e-9)
+    if total is None:
+        return f"{what}: {count:,} {unit}, {rate:,.1f} {unit}/s"
+    left = (total - count) / max(rate, 1e-9)
+    return f"{what}: {count:,} of {total:,} {unit}, {rate:,.1f} {unit}/s, {left:,.0f} s left"
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

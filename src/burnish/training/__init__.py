@@ -1,0 +1,1 @@
+"""Examples -> adapter: LoRA through PEFT on a small subclass of transformers.Trainer."""
