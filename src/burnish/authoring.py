@@ -120,7 +120,9 @@ def _is_number(text: str) -> bool:
 
 
 def _is_mostly_chinese(records: Sequence[Record]) -> bool:
-    text = "".join(json.dumps(r.fields, ensure_ascii=False, default=str) for r in records)
+    text = "".join(
+        json.dumps(list(r.fields.values()), ensure_ascii=False, default=str) for r in records
+    )
     letters = [c for c in text if c.isalpha()]
     return sum("\u4e00" <= c <= "\u9fff" for c in letters) > len(letters) / 3
 

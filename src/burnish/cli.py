@@ -195,7 +195,7 @@ def preview(
         else:
             from rich.console import Console
 
-            Console(highlight=False).print(text)
+            Console(highlight=False, soft_wrap=True).print(text)
             _print_report(summary, out, as_json=False)
 
 

@@ -25,6 +25,15 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that can't be read as a record: its origin, the reason, and its text."""
+
+    origin: str
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What one side says in one turn.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -48,7 +49,7 @@ class DoctorReport(BaseModel):
 def doctor() -> DoctorReport:
     """Looks at Python, packages, processor, memory, disk, GPUs and the hub log-in."""
     packages = {name: _version(name) for name in _OPTIONAL}
-    gpus = _gpus() if packages["torch"] else []
+    gpus, fault = _gpus() if packages["torch"] else ([], "")
     memory = _memory_gib()
     room = max((gpu["memory_gib"] for gpu in gpus), default=memory)
     fits = {way: largest_model(room, way, on_gpu=bool(gpus)) for way in WAYS}
@@ -64,7 +65,7 @@ def doctor() -> DoctorReport:
         hub_login=_logged_in(),
         cache=str(cache_folder()),
         fits=fits,
-        advice=_advice(packages, gpus),
+        advice=[*([fault] if fault else []), *_advice(packages, gpus)],
     )
 
 
@@ -78,7 +79,7 @@ def memory_needed_gib(billions: float, way: str, *, on_gpu: bool) -> float:
     bytes_per_weight = WAYS[way] if on_gpu or way != "bf16" else 4.0  # a CPU trains in float32
     weights = billions * 1e9 * bytes_per_weight / GIB
     adapter = billions * 1e9 * 0.006 * 16 / GIB
-    activations = 0.35 * billions**0.6 + 0.4
+    activations = 0.35 * math.pow(billions, 0.6) + 0.4
     return weights + adapter + activations + (1.0 if on_gpu else 0.7)
 
 
@@ -112,9 +113,12 @@ def _version(name: str) -> str | None:
         return "unknown"
 
 
-def _gpus() -> list[dict[str, Any]]:
-    import torch
-
+def _gpus() -> tuple[list[dict[str, Any]], str]:
+    """The GPUs that torch sees, and what is wrong with torch itself, if anything."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # a library that it was built for is not there
+        return [], f"torch is installed but can't be loaded: {str(error).splitlines()[0]}"
     gpus = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
@@ -125,7 +129,7 @@ def _gpus() -> list[dict[str, Any]]:
                 "bf16": torch.cuda.is_bf16_supported(including_emulation=False),
             }
         )
-    return gpus
+    return gpus, ""
 
 
 def _memory_gib() -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Item = TypeVar("Item")
@@ -23,7 +24,7 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """Writes one line to stderr that begins with warning."""
-    stderr.print(f"[yellow]warning:[/yellow] {_escape(text)}")
+    stderr.print(f"[yellow]warning:[/yellow] {escape(text)}")
 
 
 def track(items: Iterable[Item], what: str, *, total: int | None, unit: str) -> Iterator[Item]:
@@ -74,9 +75,5 @@ def _progress_line(what: str, count: int, total: int | None, unit: str, seconds:
     rate = count / max(seconds, 1e-9)
     if total is None:
         return f"{what}: {count:,} {unit}, {rate:,.1f} {unit}/s"
-    left = (total - count) / max(rate, 1e-9)
+    left = max(total - count, 0) / max(rate, 1e-9)
     return f"{what}: {count:,} of {total:,} {unit}, {rate:,.1f} {unit}/s, {left:,.0f} s left"
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

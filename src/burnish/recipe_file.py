@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import itertools
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from burnish.errors import RecipeError
 from burnish.recipe import Recipe
@@ -58,7 +60,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
         recipe = Recipe.model_validate(_plain(tree))
     except ValidationError as error:
         raise _recipe_error(error, tree, path.name, overrides) from None
-    if run_folder is not None and not recipe.run_dir:
+    if run_folder is not None and not any(
+        o.partition("=")[0].strip() == "run_dir" for o in overrides
+    ):
+        # The folder may have been moved, and the path in its recipe may be relative.
         recipe = recipe.model_copy(update={"run_dir": str(run_folder)})
     return LoadedRecipe(recipe, path.stem)
 
@@ -103,12 +108,13 @@ def _parse(text: str, name: str) -> CommentedMap:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
-        problem = (error.problem or str(error)).splitlines()[0]
+        problem = (error.problem or str(error)).splitlines()[0].removeprefix("but ")
         raise RecipeError(
             where, f"this is not YAML: {problem}.", "Check indentation, colons and quotes."
         ) from None
     except YAMLError as error:
-        raise RecipeError(name, f"this is not YAML: {error}.", "") from None
+        problem = str(error).splitlines()[0]
+        raise RecipeError(name, f"this is not YAML: {problem}.", "") from None
     if not isinstance(tree, CommentedMap):
         found = "nothing" if tree is None else type(tree).__name__
         raise RecipeError(
@@ -121,7 +127,7 @@ def _parse(text: str, name: str) -> CommentedMap:
 
 def _apply_override(tree: CommentedMap, override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key.strip():
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise RecipeError(
             f"--set {override}",
             "a setting has the form section.key=value.",
@@ -132,11 +138,11 @@ def _apply_override(tree: CommentedMap, override: str) -> None:
     except YAMLError as error:
         problem = str(error).splitlines()[0]
         raise RecipeError(f"--set {override}", f"the value is not YAML: {problem}.", "") from None
-    *parents, last = _path_of(key.strip())
+    path = _path_of(key.strip())
     node: Any = tree
-    for step, following in zip(parents, [*parents[1:], last], strict=True):
+    for step, following in itertools.pairwise(path):
         node = _child(node, step, following, override)
-    _assign(node, last, value, override)
+    _assign(node, path[-1], value, override)
 
 
 def _path_of(key: str) -> Location:
@@ -172,6 +178,8 @@ def _plain(value: Any) -> Any:
         return {_plain(key): _plain(child) for key, child in value.items()}
     if isinstance(value, list):
         return [_plain(child) for child in value]
+    if isinstance(value, ScalarBoolean):  # a boolean with an anchor; a kind of int
+        return bool(value)
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
@@ -184,10 +192,7 @@ def _recipe_error(
     detail = min(error.errors(include_url=False), key=_order)
     location = _real_location(tree, detail["loc"])
     dotted = _dotted(location)
-    where = next(
-        (f"--set {o}" for o in overrides if _dotted(_path_of(o.split("=")[0])) == dotted), None
-    )
-    where = where or f"{name}:{_line(tree, location)}"
+    where = _override_at(location, overrides) or f"{name}:{_line(tree, location)}"
     if detail["type"] == "extra_forbidden":
         return RecipeError(
             where, f"{dotted}: there is no such setting.{_did_you_mean(location)}", ""
@@ -206,6 +211,15 @@ def _recipe_error(
     )
 
 
+def _override_at(location: Location, overrides: Sequence[str]) -> str | None:
+    """The last --set that gave the value at a place, or a value around it."""
+    for override in reversed(overrides):
+        path = _path_of(override.partition("=")[0].strip())
+        if location[: len(path)] == path:
+            return f"--set {override}"
+    return None
+
+
 def _order(detail: Any) -> tuple[bool, int]:
     """Unknown keys first: a misspelt key also makes the right one missing."""
     return (detail["type"] != "extra_forbidden", -len(detail["loc"]))
@@ -216,7 +230,8 @@ def _real_location(tree: Any, location: Location) -> Location:
     real: list[str | int] = []
     node = tree
     for index, step in enumerate(location):
-        if isinstance(node, dict) and (step in node or index == len(location) - 1):
+        is_absent = index == len(location) - 1 and step not in ("str", "list[str]")
+        if isinstance(node, dict) and (step in node or is_absent):
             real.append(step)
             node = node.get(step)
         elif isinstance(node, list) and isinstance(step, int) and step < len(node):
@@ -253,9 +268,10 @@ def _did_you_mean(location: Location) -> str:
     close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.6)
     if close:
         return f" Did you mean {close[0]}?"
-    elsewhere = [dotted for dotted in all_settings() if dotted.rpartition(".")[2] == wrong]
-    if elsewhere:
-        return f" Did you mean {elsewhere[0]}?"
+    for dotted in all_settings():
+        before, found, _ = f"{dotted}.".partition(f".{wrong}.")
+        if found:
+            return f" Did you mean {before}.{wrong}?"
     return f" The settings here are {', '.join(names)}."
 
 

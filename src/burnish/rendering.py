@@ -6,9 +6,9 @@ Text becomes tokens in one way, for training, evaluation, calibration, chat and 
    inside somebody's message are hidden from the template behind placeholders.
 2. The text is encoded; a placeholder is encoded as ordinary text. So what a person writes can
    neither end a turn nor open one.
-3. What the assistant says is found by rendering the conversation up to that turn, once with the
-   generation prompt and once with the answer, and checking that the ids of the first begin the
-   ids of the second. A template for which that fails is refused, never guessed.
+3. An answer begins where the prompt ends that a server would render for it, whose ids must begin
+   the ids of the whole conversation; it ends with the token that the template writes behind an
+   answer. A template for which that fails is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ _PLAIN = (
     "{{% if message['role'] == 'system' %}}{{{{ message['content'] + '\\n\\n' }}}}"
     "{{% elif message['role'] == 'user' %}}"
     "{{{{ '### {instruction}:\\n' + message['content'] + '\\n\\n' }}}}"
-    "{{% if message['input'] %}}{{{{ '### {input}:\\n' + message['input'] + '\\n\\n' }}}}{{% endif %}}"
-    "{{% else %}}{{{{ '### {response}:\\n' + message['content'] + eos_token + '\\n\\n' }}}}"
+    "{{% if message['input'] %}}"
+    "{{{{ '### {input}:\\n' + message['input'] + '\\n\\n' }}}}{{% endif %}}"
+    "{{% elif message['role'] == 'assistant' %}}"
+    "{{{{ '### {response}:\\n' + message['content'] + eos_token + '\\n\\n' }}}}"
+    "{{% else %}}{{{{ raise_exception('it has no place for the role ' + message['role']) }}}}"
     "{{% endif %}}{{% endfor %}}"
     "{{% if add_generation_prompt %}}{{{{ '### {response}:\\n' }}}}{{% endif %}}"
 )
@@ -45,6 +48,10 @@ PLAIN_TEMPLATES = {
     "plain_en": _PLAIN.format(instruction="Instruction", input="Input", response="Response"),
 }
 """The guide's template and its English twin, for models that bring none."""
+
+
+class NoAnswerLeft(DataError):
+    """A conversation that loses all of its answers to max_length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +125,12 @@ def render_example(
 
     Both lists have the same length, at most `max_length` tokens. A label is the token's own id
     where the assistant speaks, its end-of-turn token included, and IGNORE_INDEX elsewhere; labels
-    are not shifted. An answer that does not fit is cut at its end.
+    are not shifted. An answer that does not fit is cut at its end; what stands behind the last
+    answer that fits at least in part is left out.
 
     Raises:
-        DataError: the cut leaves no token to learn from, or the template can't be used; the
-            message names the raw row.
+        NoAnswerLeft: the cut leaves no token to learn from; the message names the raw row.
+        DataError: the template can't be used; the message names the raw row.
 
     Source: Hugging Face transformers, "Chat templates".
     """
@@ -130,20 +138,19 @@ def render_example(
         input_ids, turns = _render_turns(conversation.messages, tokenizer)
     except DataError as error:
         raise DataError(conversation.origin, error.problem, error.remedy) from None
-    labels = [IGNORE_INDEX] * len(input_ids)
-    for turn in turns:
-        labels[turn.start : turn.stop] = input_ids[turn.start : turn.stop]
-    end = turns[-1].stop
-    num_cut = max(0, end - max_length)
-    end = min(end, max_length)
-    if all(label == IGNORE_INDEX for label in labels[:end]):
-        raise DataError(
+    answered = [turn for turn in turns if turn.start < max_length]
+    if not answered:
+        raise NoAnswerLeft(
             conversation.origin,
             f"max_length {max_length} cuts off the whole answer: "
             f"the prompt alone has {turns[0].start} tokens.",
             "Raise prepare.max_length, or shorten the question.",
         )
-    return Example(input_ids[:end], labels[:end], conversation.origin, num_cut)
+    labels = [IGNORE_INDEX] * len(input_ids)
+    for turn in turns:
+        labels[turn.start : turn.stop] = input_ids[turn.start : turn.stop]
+    end = min(answered[-1].stop, max_length)
+    return Example(input_ids[:end], labels[:end], conversation.origin, turns[-1].stop - end)
 
 
 def _render_turns(
@@ -153,55 +160,84 @@ def _render_turns(
     covered = hidden.cover(messages)
     whole_text = _render(covered, tokenizer)
     whole = hidden.encode(whole_text)
+    ends = _ends(tokenizer)
     turns = []
     for index, message in enumerate(messages):
         if message.role != "assistant":
             continue
+        is_last = index == len(messages) - 1
         prompt_text = _render(covered[:index], tokenizer, add_generation_prompt=True)
-        spoken_text = _render(covered[: index + 1], tokenizer)
-        prompt, spoken = hidden.encode(prompt_text), hidden.encode(spoken_text)
-        if whole[: len(prompt)] != prompt or whole[: len(spoken)] != spoken:
-            if not whole_text.startswith(prompt_text):
-                raise DataError(
-                    "chat template",
-                    "rendering up to an assistant turn does not begin the whole conversation, "
-                    "so the tokens of that turn can't be told apart.",
-                    "Train on the last turn alone, or choose model.chat_template: plain_en.",
-                )
+        _check_begins(whole_text.startswith(prompt_text))
+        prompt = hidden.encode(prompt_text)
+        if whole[: len(prompt)] != prompt and is_last:
             # The first characters of the answer merge with the prompt's last token. The server's
             # prompt ends where the prompt ends, so the two are encoded apart.
-            rest = hidden.encode(whole_text[len(prompt_text) :])
-            if message is not messages[-1]:
-                raise DataError(
-                    "chat template",
-                    "a token spans the border between prompt and answer in an early turn.",
-                    "Begin no answer with white space, or train on single turns.",
-                )
-            whole, spoken = prompt + rest, prompt + rest
-        turns.append(Turn(len(prompt), _end_of_turn(spoken, len(prompt), tokenizer)))
+            done = turns[-1].stop if turns else 0
+            _check_begins(whole[:done] == prompt[:done])
+            whole = prompt + hidden.encode(whole_text[len(prompt_text) :])
+        _check_begins(whole[: len(prompt)] == prompt)
+        end = ends.last if is_last or ends.early == ends.last else None
+        if end is not None and end in whole[len(prompt) :]:
+            stop = whole.index(end, len(prompt)) + 1
+        elif is_last:
+            stop = len(whole)
+        else:
+            spoken = hidden.encode(_render(covered[: index + 1], tokenizer))
+            _check_begins(whole[: len(spoken)] == spoken)
+            stop = len(spoken)
+        turns.append(Turn(len(prompt), stop))
     return whole, turns
 
 
-def _end_of_turn(ids: list[int], start: int, tokenizer: PreTrainedTokenizerBase) -> int:
-    """One past the last control token of an answer (its stop token), or past its last token.
-
-    What a template writes behind the stop token, mostly a line break, is never generated and so
-    carries no loss.
-    """
-    control = _control_ids(tokenizer)
-    for position in range(len(ids) - 1, start - 1, -1):
-        if ids[position] in control:
-            return position + 1
-    return len(ids)
+def _check_begins(holds: bool) -> None:
+    if not holds:
+        raise DataError(
+            "chat template",
+            "rendering up to an assistant turn does not begin the whole conversation, "
+            "so the tokens of that turn can't be told apart.",
+            "Train on the last turn alone, or choose model.chat_template: plain_en.",
+        )
 
 
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens that end an answer: the template's end-of-turn token and the tokenizer's eos."""
-    probe = (Message("user", "a"), Message("assistant", "b"))
-    ids, turns = _render_turns(probe, tokenizer)
-    last = ids[turns[-1].stop - 1]
-    stops = [last] if last in _control_ids(tokenizer) else []
-    return [*stops, *([tokenizer.eos_token_id] if tokenizer.eos_token_id not in stops else [])]
+    last, eos = _ends(tokenizer).last, tokenizer.eos_token_id
+    return [eos] if last is None or last == eos else [last, eos]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The token that a template writes behind an early answer and behind the last one, if any."""
+
+    early: int | None
+    last: int | None
+
+
+def _ends(tokenizer: PreTrainedTokenizerBase) -> _Ends:
+    return _find_ends(tokenizer, str(tokenizer.chat_template))
+
+
+@lru_cache(maxsize=8)
+def _find_ends(tokenizer: PreTrainedTokenizerBase, template: str) -> _Ends:
+    """Found by rendering a conversation whose answers are known.
+
+    It counts as one where it is a token of its own, such as <|im_end|>. Some tokenizers do not
+    mark it as special, and some templates close the conversation with an eos behind it, so that
+    neither the last token nor the last special one would do.
+    """
+    answers = ("xyzzy", "plugh")
+    probe = [Message("user", "a"), Message("assistant", answers[0])]
+    probe += [Message("user", "b"), Message("assistant", answers[1])]
+    try:
+        text = _render(probe, tokenizer)
+    except DataError:
+        return _Ends(None, None)  # a template that wants more than questions and answers
+    own = tokenizer.added_tokens_decoder
+    found = []
+    for answer in answers:
+        ids = tokenizer(text.rpartition(answer)[2], add_special_tokens=False)["input_ids"]
+        found.append(next((token for token in ids if token in own), None))
+    return _Ends(*found)
 
 
 def joined_input(message: Message) -> str:
@@ -228,14 +264,19 @@ def _render(
         ) from None
 
 
-@lru_cache(maxsize=8)
 def _control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return frozenset(special | set(tokenizer.all_special_ids))
+    ends = _ends(tokenizer)
+    special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+    known = [*special, *tokenizer.all_special_ids, ends.early, ends.last]
+    return frozenset(token for token in known if token is not None)
+
+
+def _control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    return _find_pattern(tokenizer, str(tokenizer.chat_template))
 
 
 @lru_cache(maxsize=8)
-def _control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+def _find_pattern(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:
     names = tokenizer.convert_ids_to_tokens(sorted(_control_ids(tokenizer)))
     ordered = sorted((n for n in names if n.strip()), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
@@ -264,7 +305,7 @@ class _Hidden:
         ids: list[int] = []
         for index, piece in enumerate(self._MARK.split(text)):
             if index % 2:
-                ids += self._ids(self._texts[int(piece)], split_special_tokens=True)
+                ids += self._as_text(self._texts[int(piece)])
             elif piece:
                 ids += self._ids(piece)
         return ids
@@ -276,6 +317,14 @@ class _Hidden:
     def _hide(self, found: re.Match[str]) -> str:
         self._texts.append(found.group())
         return f"{self._OPEN}{len(self._texts) - 1}{self._CLOSE}"
+
+    def _as_text(self, control: str) -> list[int]:
+        """Ids of a control token's name, none of which is that token."""
+        ids = self._ids(control, split_special_tokens=True)
+        if len(ids) > 1 or len(control) < 2:
+            return ids
+        # The option knows only tokens that are marked as special.
+        return self._ids(control[:1]) + self._ids(control[1:])
 
     def _ids(self, text: str, **options: bool) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False, **options)["input_ids"])

@@ -96,9 +96,16 @@ class RunDir:
         """Holds the run folder, so that two commands do not write to it at once.
 
         Raises:
-            RunError: another burnish is at work here.
+            RunError: another burnish is at work here, or the folder can't be made.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                str(self.path),
+                f"this can't be the run folder ({error.strerror}).",
+                "Choose another folder with --set run_dir=PATH.",
+            ) from None
         lock = FileLock(self.path / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -172,7 +179,7 @@ class RunDir:
         }
 
     def intact(self, stage: str, outputs: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether a stage's files are as they were. A file of the same size and time is not read."""
+        """Whether a stage's files are as they were; one of the same size and time is not read."""
         folder = self.folder(stage)
         return all(_is_unchanged(folder / name, entry) for name, entry in outputs.items())
 
@@ -259,7 +266,9 @@ def _file_entry(path: Path) -> dict[str, Any]:
 def _is_unchanged(path: Path, entry: Mapping[str, Any]) -> bool:
     if not path.is_file() or path.stat().st_size != entry["bytes"]:
         return False
-    return path.stat().st_mtime_ns == entry["mtime_ns"] or file_sha256(path) == entry["sha256"]
+    if path.stat().st_mtime_ns == entry["mtime_ns"]:
+        return True
+    return file_sha256(path) == str(entry["sha256"])
 
 
 def _sync_file(path: Path) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict
 
-from burnish.cleaning.files import BadRow, read_records
+from burnish.cleaning.files import read_records
 from burnish.cleaning.layouts import MissingPart, layout_of, to_conversation
 from burnish.cleaning.rules import first_broken_rule, same_key, show
 from burnish.cleaning.text import is_about_markup, repair
-from burnish.conversation import Conversation, Message, Record, Rejection
+from burnish.conversation import BadRow, Conversation, Message, Record, Rejection
 from burnish.errors import DataError
 from burnish.progress import say, track
 from burnish.recipe import CleanSection, DataSection, Source
@@ -77,11 +77,11 @@ def clean(data: DataSection, section: CleanSection, run: RunDir) -> CleanReport:
 
 def _conversations(data: DataSection, section: CleanSection) -> Iterator[Conversation | Rejection]:
     """The rows of all sources, as conversations or as rejections of what can't be read."""
-    for source in data.sources:
+    for index, source in enumerate(data.sources):
         layout: str | None = None
         for row in read_records(source):
             if isinstance(row, Record):
-                layout = layout or layout_of(source, row)
+                layout = layout or layout_of(source, row, f"data.sources[{index}]")
                 outcome = _read_row(row, layout, source, data.system_prompt)
             else:
                 outcome = _bad_row(row)
@@ -132,11 +132,11 @@ def _repaired(conversation: Conversation, section: CleanSection, ledger: _Ledger
     )
     messages = []
     for index, message in enumerate(conversation.messages):
-        parts = {}
+        repaired = {}
         for part in ("content", "input"):
             before = getattr(message, part)
             after, names = repair(before, section, about_markup=about_markup)
-            parts[part] = after
+            repaired[part] = after
             ledger.changes += [
                 {
                     "origin": conversation.origin,
@@ -147,7 +147,7 @@ def _repaired(conversation: Conversation, section: CleanSection, ledger: _Ledger
                 }
                 for name in names
             ]
-        messages.append(replace(message, **parts))
+        messages.append(Message(message.role, repaired["content"], repaired["input"]))
     return replace(conversation, messages=tuple(messages))
 
 

@@ -1,36 +1,28 @@
 """Files -> records: csv, tsv, json, JSON lines, parquet and Hugging Face data sets.
 
-Every record keeps its origin: `file:line`, the line on which the row begins.
+Every record keeps its origin: `file:line`, the line on which the row begins. A parquet file or data
+set has no lines; the number of the row stands there.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
-import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from burnish.conversation import Record
+from burnish.cleaning.json_rows import json_lines, json_list, refuse_lone_object
+from burnish.conversation import BadRow, Record
 from burnish.errors import DataError
+from burnish.progress import say
 from burnish.recipe import Source
 
-ENCODINGS = ("utf-8-sig", "utf-8", "gb18030")
-"""Tried in this order; a byte order mark of UTF-16 is believed."""
+MIN_UTF8 = 16
+"""So many characters beyond ASCII that read as UTF-8 are no accident of another encoding."""
 
 HUB = "hf:"
-
-
-class BadRow(Exception):
-    """A row that can't be read as a record; says where and why."""
-
-    def __init__(self, origin: str, reason: str, text: str) -> None:
-        super().__init__(reason)
-        self.origin = origin
-        self.reason = reason
-        self.text = text
 
 
 def read_records(source: Source) -> Iterator[Record | BadRow]:
@@ -62,7 +54,9 @@ def _open(source: Source) -> Iterator[Record | BadRow]:
     if reader is None:
         raise DataError(
             source.path,
-            f"burnish does not know files that end in {path.suffix or 'nothing'!r}.",
+            f"burnish can't read files of the kind {path.suffix!r}."
+            if path.suffix
+            else "this file's name has no ending that says what kind it is.",
             f"It reads {', '.join(READERS)}, and folders written by save_to_disk.",
         )
     return reader(path)
@@ -71,37 +65,52 @@ def _open(source: Source) -> Iterator[Record | BadRow]:
 def read_text(path: Path) -> tuple[str, str]:
     """A file's text and the encoding that it was found to be in.
 
+    A byte order mark is believed; without one it is UTF-8, or else GB18030.
+
     Raises:
         DataError: none of the encodings fits; the message names the byte.
     """
     data = path.read_bytes()
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return _decode(data, "utf-16", path), "utf-16"
-    for encoding in ENCODINGS:
-        try:
-            return data.decode(encoding), encoding
-        except UnicodeDecodeError:
-            continue
-    return _decode(data, "gb18030", path), "gb18030"
+        return _decode(data, "utf-16", path, "is no UTF-16, though it begins like it"), "utf-16"
+    encoding = "utf-8-sig" if data.startswith(codecs.BOM_UTF8) else "utf-8"
+    try:
+        return data.decode(encoding), encoding
+    except UnicodeDecodeError as error:
+        # GB18030 reads almost any bytes: a UTF-8 file with one broken byte would become gibberish.
+        before = data[: error.start].decode("utf-8")
+        if sum(not character.isascii() for character in before) >= MIN_UTF8:
+            raise _undecodable(data, error, path, "is UTF-8 only up to here") from None
+    return _decode(data, "gb18030", path, "is neither UTF-8 nor GB18030"), "gb18030"
 
 
-def _decode(data: bytes, encoding: str, path: Path) -> str:
+def _decode(data: bytes, encoding: str, path: Path, otherwise: str) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path.name}:{line}",
-            f"this file is neither UTF-8 nor GB18030: byte {data[error.start]:#04x} at position "
-            f"{error.start} can't be read.",
-            "Save the file as UTF-8; some rows may mix encodings.",
-        ) from None
+        raise _undecodable(data, error, path, otherwise) from None
+
+
+def _undecodable(data: bytes, error: UnicodeDecodeError, path: Path, what: str) -> DataError:
+    line = data.count(b"\n", 0, error.start) + 1
+    return DataError(
+        f"{path.name}:{line}",
+        f"this file {what}: byte {data[error.start]:#04x} at position {error.start} can't be read.",
+        "Save the file as UTF-8; some rows may mix encodings.",
+    )
+
+
+def _text_of(path: Path) -> str:
+    text, encoding = read_text(path)
+    if not encoding.startswith("utf-8"):
+        say(f"{path.name}: read as {encoding}")
+    return text
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> Iterator[Record | BadRow]:
-    text, _ = read_text(path)
-    csv.field_size_limit(sys.maxsize)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    text = io.StringIO(_text_of(path), newline="")
+    csv.field_size_limit(2**31 - 1)
+    rows = csv.reader(text, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     start = 1
     while True:
@@ -142,58 +151,18 @@ def _read_tsv(path: Path) -> Iterator[Record | BadRow]:
 
 def _read_json(path: Path) -> Iterator[Record | BadRow]:
     """A JSON list of objects, or JSON lines under the name .json."""
-    text, _ = read_text(path)
-    if not text.lstrip().startswith("["):
-        yield from _json_lines(text, path.name)
-        return
-    decoder = json.JSONDecoder()
-    position = text.index("[") + 1
-    line, counted = 1, 0
-    while True:
-        position = _skip(text, position, " \t\r\n,")
-        if text[position : position + 1] in ("]", ""):
-            return
-        line, counted = line + text.count("\n", counted, position), position
-        origin = f"{path.name}:{line}"
-        try:
-            value, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{path.name}:{error.lineno}",
-                f"this is not JSON: {error.msg} at column {error.colno}.",
-                "Mend the file there; what follows can't be told apart.",
-            ) from None
-        yield _json_record(value, origin)
-
-
-def _skip(text: str, position: int, characters: str) -> int:
-    while position < len(text) and text[position] in characters:
-        position += 1
-    return position
+    text = _text_of(path)
+    if text.lstrip().startswith("["):
+        return json_list(text, path.name)
+    refuse_lone_object(text, path.name)
+    return json_lines(text, path.name)
 
 
 def _read_json_lines(path: Path) -> Iterator[Record | BadRow]:
-    text, _ = read_text(path)
-    return _json_lines(text, path.name)
-
-
-def _json_lines(text: str, name: str) -> Iterator[Record | BadRow]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        origin = f"{name}:{number}"
-        try:
-            yield _json_record(json.loads(line), origin)
-        except json.JSONDecodeError as error:
-            yield BadRow(origin, f"this is not JSON: {error.msg} at column {error.colno}.", line)
-        except RecursionError:
-            yield BadRow(origin, "this JSON is nested too deeply.", line[:1000])
-
-
-def _json_record(value: Any, origin: str) -> Record | BadRow:
-    if isinstance(value, dict):
-        return Record(value, origin)
-    return BadRow(origin, f"a row is an object; found {type(value).__name__}.", json.dumps(value))
+    text = _text_of(path)
+    if text.lstrip().startswith("["):
+        return json_list(text, path.name)
+    return json_lines(text, path.name)
 
 
 def _read_parquet(path: Path) -> Iterator[Record | BadRow]:
@@ -207,8 +176,11 @@ def _read_parquet(path: Path) -> Iterator[Record | BadRow]:
             for fields in batch.to_pylist():
                 number += 1
                 yield Record(fields, f"{path.name}:{number}")
-    except pyarrow.ArrowException as error:
-        raise DataError(path.name, f"this is no parquet file: {error}.", "") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        problem = str(error).splitlines()[0].rstrip(".")
+        raise DataError(
+            path.name, f"this is no whole parquet file: {problem}.", "Write or fetch it again."
+        ) from None
 
 
 def _from_saved(path: Path, split: str) -> Iterator[Record | BadRow]:
@@ -222,6 +194,12 @@ def _from_saved(path: Path, split: str) -> Iterator[Record | BadRow]:
             f"this folder was not written by save_to_disk: {error}",
             "Name a file, or a folder written by Dataset.save_to_disk.",
         ) from None
+    if isinstance(loaded, DatasetDict) and split not in loaded:
+        raise DataError(
+            str(path),
+            f"there is no split {split!r} in this folder; it holds {', '.join(loaded)}.",
+            "Name one of them as the split of this source.",
+        )
     yield from _rows(loaded[split] if isinstance(loaded, DatasetDict) else loaded, path.name)
 
 

@@ -46,14 +46,19 @@ def guess_layout(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
-def layout_of(source: Source, first: Record) -> str:
+def layout_of(source: Source, first: Record, place: str = "data.sources[0]") -> str:
     """The layout to read a source by.
+
+    Args:
+        source: where the record is from.
+        first: the first record of the source.
+        place: where the source stands in the recipe, for the message of an error.
 
     Raises:
         DataError: it can't be told from the first record, or a named column is not there.
     """
     if source.columns is not None:
-        _check_columns(source.columns, first)
+        _check_columns(source.columns, first, place)
         return "alpaca"
     layout = guess_layout(first.fields) if source.layout == "auto" else source.layout
     needed = _NEEDED.get(layout or "", ())
@@ -64,7 +69,7 @@ def layout_of(source: Source, first: Record) -> str:
         raise DataError(
             first.origin,
             f"no {part} in this row; its columns are {columns}.",
-            "Name the columns under data.sources[0].columns, for example "
+            f"Name the columns under {place}.columns, for example "
             "{instruction: ask, output: answer}.",
         )
     return layout
@@ -78,7 +83,7 @@ _NEEDED = {
 }
 
 
-def _check_columns(columns: Columns, first: Record) -> None:
+def _check_columns(columns: Columns, first: Record, place: str) -> None:
     for part in ("instruction", "input", "output", "system"):
         for name in _names(getattr(columns, part), default=[]):
             if name not in first.fields:
@@ -86,13 +91,13 @@ def _check_columns(columns: Columns, first: Record) -> None:
                     first.origin,
                     f"no column {name!r} in this row; its columns are "
                     f"{', '.join(map(str, first.fields))}.",
-                    f"Name the right column under data.sources[0].columns.{part}.",
+                    f"Name the right column under {place}.columns.{part}.",
                 )
     if columns.output is None and "output" not in first.fields:
         raise DataError(
             first.origin,
             f"no answer in this row; its columns are {', '.join(map(str, first.fields))}.",
-            "Name the answer's column under data.sources[0].columns, for example {output: answer}.",
+            f"Name the answer's column under {place}.columns, for example {{output: answer}}.",
         )
 
 
@@ -151,7 +156,7 @@ def to_conversation(record: Record, layout: str, columns: Columns | None) -> Con
         raise MissingPart("no_question", "there is no question in this row.")
     if turns[-1].role != "assistant":
         raise MissingPart("no_answer", "the conversation does not end with the assistant.")
-    if not turns[-1].content.strip():
+    if any(turn.role == "assistant" and not turn.content.strip() for turn in turns):
         raise MissingPart("no_answer", "the answer of this row is empty.")
     return Conversation(turns, record.origin)
 
@@ -187,7 +192,7 @@ def _turn(turn: Any, role_key: str, content_key: str) -> Message:
 
 
 def _text(value: Any) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN, an empty cell of pandas, differs from itself
         return ""
     if isinstance(value, str):
         try:

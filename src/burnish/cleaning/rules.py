@@ -18,7 +18,9 @@ _PLACEHOLDER = re.compile(
 
 
 def too_short(conversation: Conversation, section: CleanSection) -> str | None:
-    """The answer has fewer characters than the recipe asks for."""
+    """The last answer has fewer characters than the recipe asks for, or another one has none."""
+    if not all(m.content.strip() for m in conversation.messages[:-1] if m.role == "assistant"):
+        return "nothing but markup or blanks stands in an answer before the last."
     length = len(conversation.answer.strip())
     if length >= section.min_answer_chars:
         return None
@@ -84,11 +86,11 @@ def show(conversation: Conversation) -> str:
 
 
 def same_key(conversation: Conversation) -> tuple[str, ...]:
-    """What two equal conversations have in common: all their words, white space aside."""
+    """What two equal conversations have in common: all their words; any blanks count as one."""
     return tuple(
         f"{m.role}\x1f{_squeezed(m.content)}\x1f{_squeezed(m.input)}" for m in conversation.messages
     )
 
 
 def _squeezed(text: str) -> str:
-    return "".join(text.split())
+    return " ".join(text.split())

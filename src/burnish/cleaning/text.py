@@ -1,14 +1,14 @@
 """Text repair: pure functions from text to text, each with the name of its switch in the recipe.
 
-Line breaks stay, and so do code, comparisons and generics: what looks like a tag is removed only
-if it is a known one.
+Line breaks stay, and so do comparisons and generics: what looks like a tag is removed only if it is
+a known one. Code between backticks is left alone.
 """
 
 from __future__ import annotations
 
 import html
 import re
-import unicodedata
+import textwrap
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -28,6 +28,8 @@ _ATTRIBUTES = r"""(?:\s+[a-zA-Z_:@][-\w:.]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=`]
 _TAG_NAMES = "|".join(sorted([*_BLOCK_TAGS, *_INLINE_TAGS.split()], key=len, reverse=True))
 _TAG = re.compile(rf"<(/?)({_TAG_NAMES})({_ATTRIBUTES})\s*/?>", re.IGNORECASE)
 _INVISIBLE = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>|<!--.*?-->", re.I | re.DOTALL)
+_SUPERSCRIPT = re.compile(r"(?<=[\w)])<sup>\s*([-+−]?\d+)\s*</sup>", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]\w*);")
 _ABOUT_MARKUP = re.compile(r"html|css|xml|\bweb|code|网页|标签|代码", re.IGNORECASE)
 
 
@@ -47,26 +49,33 @@ def _ftfy_config() -> Any:
         uncurl_quotes=False,
         fix_latin_ligatures=False,
         fix_line_breaks=False,
+        remove_control_chars=False,
         unescape_html=False,
         normalization=None,
     )
+
+
+def _outside_code(edit: Callable[[str], str], text: str) -> str:
+    if "`" not in text:
+        return edit(text)
+    parts = _CODE.split(text)
+    parts[::2] = [edit(part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def strip_html(text: str) -> str:
     """Removes known tags and decodes entities outside code; a block tag becomes a line break.
 
     A bare inline tag without its partner stays: `a<b and c>d`, `Vec<String>` and `std::map<a,b>`
-    are no HTML.
+    are no HTML. A raised number keeps its meaning: `10<sup>9</sup>` becomes `10^9`.
     """
     if "<" not in text and "&" not in text:
         return text
-    parts = _CODE.split(text)
-    parts[::2] = [_strip_tags(part) for part in parts[::2]]
-    return "".join(parts)
+    return _outside_code(_strip_tags, text)
 
 
 def _strip_tags(text: str) -> str:
-    text = _INVISIBLE.sub("", text)
+    text = _SUPERSCRIPT.sub(r"^\1", _INVISIBLE.sub("", text))
     seen = {(found[1], found[2].lower()) for found in _TAG.finditer(text)}
 
     def replacement(found: re.Match[str]) -> str:
@@ -76,58 +85,75 @@ def _strip_tags(text: str) -> str:
             return found[0]
         return "\n" if name in _BLOCK_TAGS else ""
 
-    return html.unescape(_TAG.sub(replacement, text))
+    # Only whole entities: html.unescape alone would turn `?a=1&copy=2` into `?a=1©=2`.
+    return _ENTITY.sub(lambda found: html.unescape(found[0]), _TAG.sub(replacement, text))
 
 
 def strip_control(text: str) -> str:
-    """Removes control, zero-width and other invisible characters; emoji joiners stay."""
-    if text.isascii() and text.isprintable():
+    """Removes control and zero-width characters; a break of any kind becomes a line break."""
+    if text.isprintable():  # neither category Cc nor Cf is printable
         return text
-    return "".join(c for i, c in enumerate(text) if not _is_invisible(text, i, c))
+    return _HIDDEN.sub("", _BREAK.sub("\n", text))
 
 
-def _is_invisible(text: str, index: int, character: str) -> bool:
-    if character in "\n\t":
-        return False
-    if character == "\u200d":  # joins emoji, and letters of Indic and Arabic scripts
-        before = text[index - 1] if index else ""
-        return not before or before.isascii() or "\u4e00" <= before <= "\u9fff"
-    if character in "\u200b\u2060\ufeff\u00ad":
-        return True
-    return unicodedata.category(character) == "Cc"
+_BREAK = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\u00ad]"
+    # The joiner of emoji, and of letters in Indic and Arabic scripts, stays.
+    f"|(?:(?<=[\x00-\x7f{_HAN}])|\\A)\u200d"
+)
 
 
 def squeeze_spaces(text: str) -> str:
-    """Turns blanks within a line into one, keeps indentation and line breaks, trims the ends."""
-    parts = _CODE.split(text.replace("\r\n", "\n").replace("\r", "\n"))
-    parts[::2] = [_squeeze_lines(part) for part in parts[::2]]
-    return re.sub(r"\n[ \t]*\n(?:[ \t]*\n)+", "\n\n", "".join(parts)).strip()
+    """Turns blanks within a line into one, keeps line breaks, trims the ends.
+
+    Lines keep their indentation to each other; the indentation that all share, and the
+    ideographic blanks at the start of a Chinese paragraph, go.
+    """
+    text = _outside_code(_squeeze_lines, text.replace("\r\n", "\n").replace("\r", "\n"))
+    return textwrap.dedent(text).strip() if text[:1].isspace() else text.rstrip()
 
 
 def _squeeze_lines(text: str) -> str:
-    text = text.replace("\u3000", " ").replace("\u00a0", " ")
-    text = re.sub(r"(?<=\S)[ \t]+(?=\S)", " ", text)
-    return re.sub(r"[ \t]+(?=\n)", "", text)
+    text = re.sub(r"(\A|\n)\u3000+", r"\1", text.replace("\u00a0", " "))
+    text = re.sub(r"(?<=\S)[ \t\u3000]+(?=\S)", " ", text)
+    text = re.sub(r"[ \t\u3000]+(?=\n)", "", text)
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def squeeze_marks(text: str) -> str:
     """Shortens runs of one Chinese mark; an ellipsis stays one (`……`)."""
+    return _outside_code(_squeeze_runs, text)
+
+
+def _squeeze_runs(text: str) -> str:
     text = re.sub(r"…{3,}", "……", text)
     return re.sub(r"([。！？，、；：])\1+", r"\1", text)
 
 
 def halfwidth_alphanumerics(text: str) -> str:
     """Turns full-width digits and Latin letters into ordinary ones (`１２０` becomes `120`)."""
-    return re.sub("[０-９Ａ-Ｚａ-ｚ]", lambda found: chr(ord(found[0]) - 0xFEE0), text)
+    return _outside_code(lambda part: part.translate(_HALFWIDTH), text)
+
+
+_HALFWIDTH = {
+    wide: wide - 0xFEE0
+    for first, last in ("０９", "ＡＺ", "ａｚ")
+    for wide in range(ord(first), ord(last) + 1)
+}
 
 
 _FULLWIDTH = str.maketrans(",:;!?()", "，：；！？（）")
+_HALFWIDTH_MARK = re.compile(
+    rf"(?<=[{_HAN}])[,:;!?](?=[{_HAN}]|$)|(?<=[{_HAN}])[()]|[()](?=[{_HAN}])", re.MULTILINE
+)
 
 
 def fullwidth_punctuation(text: str) -> str:
     """Turns half-width punctuation between Chinese characters into full-width punctuation."""
-    between = re.compile(rf"(?<=[{_HAN}])[,:;!?](?=[{_HAN}]|$)|(?<=[{_HAN}])[()]|[()](?=[{_HAN}])")
-    return between.sub(lambda found: found[0].translate(_FULLWIDTH), text)
+    return _outside_code(
+        lambda part: _HALFWIDTH_MARK.sub(lambda found: found[0].translate(_FULLWIDTH), part), text
+    )
 
 
 _SPECIAL = (
@@ -144,9 +170,9 @@ def strip_special_tokens(text: str) -> str:
 
 REPAIRS: dict[str, Callable[[str], str]] = {
     "repair_unicode": repair_unicode,
-    "strip_special_tokens": strip_special_tokens,
     "strip_html": strip_html,
     "strip_control": strip_control,
+    "strip_special_tokens": strip_special_tokens,
     "halfwidth_alphanumerics": halfwidth_alphanumerics,
     "fullwidth_punctuation": fullwidth_punctuation,
     "squeeze_marks": squeeze_marks,

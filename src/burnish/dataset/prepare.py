@@ -143,7 +143,9 @@ def _save_split(rows: Sequence[tuple[Example, Conversation]], folder: Path) -> N
         ],
         "origin": [example.origin for example, _ in rows],
     }
-    Dataset.from_dict(columns, features=features).save_to_disk(str(folder))
+    # Without rows, save_to_disk writes no shard unless told to, and load_from_disk then fails.
+    num_shards = None if rows else 1
+    Dataset.from_dict(columns, features=features).save_to_disk(str(folder), num_shards=num_shards)
 
 
 def _cut_rows(

@@ -16,6 +16,8 @@ from burnish.rendering import render_prompt, stop_token_ids
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
 HEADER = ("origin", "question", "input", "reference", "base", "adapter")
 
 
@@ -70,6 +72,7 @@ def write_answers(
 def safe_cell(text: str) -> str:
     """The text with an apostrophe before it where a spreadsheet would run it as a formula.
 
-    Source: OWASP, "CSV Injection".
+    Source: OWASP, "CSV Injection", full-width forms included.
     """
-    return f"'{text}" if text.lstrip(" ")[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    risky = text.startswith(("\t", "\r", "\n")) or text.lstrip().startswith(_FORMULA_STARTS)
+    return f"'{text}" if risky else text

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness, run as a process of its own: its prompts, versions and scores unchanged."""
+"""lm-evaluation-harness, run as a process of its own: its prompts and scores unchanged."""
 
 from __future__ import annotations
 
@@ -62,15 +62,16 @@ def _arguments(
 
     from burnish.models.loading import pick_device, pick_dtype
 
-    settings: dict[str, Any] = {"pretrained": folder.absolute()}
+    settings: dict[str, Any] = {"pretrained": str(folder.absolute())}
     settings["dtype"] = str(pick_dtype()).removeprefix("torch.")
     if adapter is not None:
-        settings["peft"] = adapter.absolute()
+        settings["peft"] = str(adapter.absolute())
     if model.load_in_8bit or model.load_in_4bit:
         settings["load_in_8bit" if model.load_in_8bit else "load_in_4bit"] = True
     if model.trust_remote_code:
         settings["trust_remote_code"] = True
-    packed = ",".join(f"{name}={value}" for name, value in settings.items())
+    # As JSON: a path may hold a comma or an equals sign.
+    packed = json.dumps(settings, ensure_ascii=False)
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", packed]
     command += ["--device", str(pick_device()) if torch.cuda.is_available() else "cpu"]
     command += ["--batch_size", str(section.per_device_eval_batch_size)]

@@ -35,7 +35,7 @@ class EvaluateReport(BaseModel):
 
 
 def evaluate(model: ModelSection, section: EvaluateSection, run: RunDir) -> EvaluateReport:
-    """Measures base and adapter alike: one model is loaded, its adapter switched off and on.
+    """Measures base and adapter alike: the base is loaded once, measured, and given its adapter.
 
     Raises:
         DataError: there are no held-out examples.
@@ -45,14 +45,15 @@ def evaluate(model: ModelSection, section: EvaluateSection, run: RunDir) -> Eval
     tokenizer = load_tokenizer(run.tokenizer, model)
     folder = find_model(model)
     rows, names = _held_out(section, run)
-    tuned = load_adapter(load_base(folder, model, dtype=pick_dtype()), run.adapter)
     questions = _questions(section, rows)
-    with tuned.disable_adapter():
-        base = _losses(tuned, names, section, run, "score base")
-        base_answers = _answers(tuned, tokenizer, questions, section, "answer (base)")
+    # Not by switching an adapter off: its trained biases (lora.bias) would stay in the base.
+    untuned = load_base(folder, model, dtype=pick_dtype())
+    base = _losses(untuned, names, section, run, "score base")
+    base_answers = _answers(untuned, tokenizer, questions, section, "answer (base)")
+    tuned = load_adapter(untuned, run.adapter)
     adapter = _losses(tuned, names, section, run, "score adapter")
     adapter_answers = _answers(tuned, tokenizer, questions, section, "answer (adapter)")
-    del tuned
+    del untuned, tuned
     report = EvaluateReport(
         base=base,
         adapter=adapter,
@@ -73,7 +74,7 @@ def _held_out(section: EvaluateSection, run: RunDir) -> tuple[Any, list[str]]:
     from datasets import load_from_disk
 
     wanted = load_from_disk(str(run.split(section.split)))
-    names = list(dict.fromkeys(["validation", section.split]))
+    names: list[str] = list(dict.fromkeys(["validation", section.split]))
     filled = [name for name in names if len(load_from_disk(str(run.split(name))))]
     if not filled:
         raise DataError(

@@ -1,5 +1,4 @@
-"""GPTQ: rounds a linear layer's weights one column after another, and lets the columns that are
-still free make up for the error.
+"""GPTQ: rounds weights column after column, and lets the columns still free make up for it.
 
 Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
 Transformers", 2023, https://arxiv.org/abs/2210.17323. The order of columns without act-order keeps
@@ -140,10 +139,18 @@ def _inverse_factor(weight: Tensor, hessian: Tensor, damp_percent: float) -> Ten
     dead = hessian.diagonal() == 0
     hessian[dead, dead] = 1
     weight[:, dead] = 0
-    damp = damp_percent * hessian.diagonal().mean()
+    mean = hessian.diagonal().mean()
     eye = torch.eye(hessian.shape[0], device=hessian.device)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian + damp * eye))
-    return torch.linalg.cholesky(inverse, upper=True)
+    while True:
+        try:
+            lower = torch.linalg.cholesky(hessian + damp_percent * mean * eye)
+            factor: Tensor = torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+            return factor
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            # Inputs that depend on each other leave float32 no positive matrix: dampen more.
+            if damp_percent > 1:
+                raise
+            damp_percent *= 4
 
 
 def best_scale(group: Tensor, high: int) -> Tensor:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from burnish.errors import ExportError, RecipeError
+from burnish.export.layers import (
+    decoder_layers,
+    first_inputs,
+    hessians,
+    linear_names,
+    run_layer,
+)
 from burnish.models import gptq_layout
 from burnish.models.loading import load_quantized, load_whole, set_threads
 from burnish.progress import track, warn
@@ -21,7 +26,7 @@ from burnish.run_dir import RunDir, write_json
 from burnish.scoring import score
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 class QuantizeReport(BaseModel):
@@ -53,6 +58,7 @@ def quantize(model: ModelSection, section: QuantizeSection, run: RunDir) -> Quan
     held_out = _held_out(run)
     before = score(whole, held_out, batch_size=4, what="score merged").loss if held_out else None
     layers = decoder_layers(whole)
+    _check_linears(whole, layers)
     group_size = fitting_group_size(section, layers)
     packed = _quantize_layers(whole, layers, _calibration(section, run), section, group_size)
     with run.fresh("quantize") as out:
@@ -79,33 +85,16 @@ def quantize(model: ModelSection, section: QuantizeSection, run: RunDir) -> Quan
     return report
 
 
-def decoder_layers(model: Any) -> list[nn.Module]:
-    """The decoder layers of a causal model, in order.
-
-    Raises:
-        ExportError: the model keeps them in a way that burnish does not know.
-    """
-    import torch
-
-    count = model.config.get_text_config().num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-            return list(module)
-    raise ExportError(
-        type(model).__name__,
-        f"no list of {count} decoder layers was found in this model.",
-        "Serve the merged model, or quantize it with gptqmodel.",
-    )
+def _check_linears(model: Any, layers: list[Any]) -> None:
+    if not any(linear_names(layer) for layer in layers):
+        raise ExportError(
+            type(model).__name__,
+            "its decoder layers hold no plain linear layers, so there is nothing to quantize.",
+            "Serve the merged model.",
+        )
 
 
-def linear_names(layer: nn.Module) -> list[str]:
-    """The names of the linear layers inside a decoder layer."""
-    import torch
-
-    return [name for name, m in layer.named_modules() if isinstance(m, torch.nn.Linear)]
-
-
-def fitting_group_size(section: QuantizeSection, layers: list[nn.Module]) -> int:
+def fitting_group_size(section: QuantizeSection, layers: list[Any]) -> int:
     """The group size of the recipe, or the next smaller one that divides every layer's width.
 
     Raises:
@@ -157,7 +146,7 @@ def _held_out(run: RunDir) -> list[tuple[list[int], list[int]]]:
 
 def _quantize_layers(
     model: Any,
-    layers: list[nn.Module],
+    layers: list[Any],
     samples: list[list[int]],
     section: QuantizeSection,
     group_size: int,
@@ -168,55 +157,19 @@ def _quantize_layers(
     prefixes = {id(module): name for name, module in model.named_modules()}
     packed: dict[str, dict[str, Tensor]] = {}
     with torch.no_grad():
-        hidden, arguments = _first_inputs(model, layers, samples)
+        hidden, arguments = first_inputs(model, layers, samples)
         for index in track(range(len(layers)), "quantize", total=len(layers), unit="layers"):
             layer = layers[index]
             calls = [(h, a[index]) for h, a in zip(hidden, arguments, strict=True)]
             prefix = prefixes[id(layer)]
             for name, tensors in _quantize_layer(layer, calls, section, group_size).items():
                 packed[f"{prefix}.{name}"] = tensors
-            hidden = [_run_layer(layer, h, a) for h, a in calls]
+            hidden = [run_layer(layer, h, a) for h, a in calls]
     return packed
 
 
-def _first_inputs(
-    model: Any, layers: list[nn.Module], samples: list[list[int]]
-) -> tuple[list[Tensor], list[list[dict[str, Any]]]]:
-    """What the first layer is given for each sample, and the other arguments of every layer."""
-    import torch
-
-    hidden: list[Tensor] = []
-    arguments: list[list[dict[str, Any]]] = []
-
-    def catch(index: int) -> Any:
-        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if index == 0:
-                hidden.append((args[0] if args else kwargs["hidden_states"]).clone())
-                arguments.append([])
-            arguments[-1].append({k: v for k, v in kwargs.items() if k != "hidden_states"})
-
-        return hook
-
-    handles = [
-        layer.register_forward_pre_hook(catch(index), with_kwargs=True)
-        for index, layer in enumerate(layers)
-    ]
-    try:
-        for ids in samples:
-            model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return hidden, arguments
-
-
-def _run_layer(layer: Any, hidden: Tensor, arguments: dict[str, Any]) -> Tensor:
-    output = layer(hidden, **arguments)
-    return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
-
-
 def _quantize_layer(
-    layer: nn.Module,
+    layer: Any,
     calls: list[tuple[Tensor, dict[str, Any]]],
     section: QuantizeSection,
     group_size: int,
@@ -224,14 +177,14 @@ def _quantize_layer(
     from burnish.export.gptq import quantize_weight
 
     linears = {name: layer.get_submodule(name) for name in linear_names(layer)}
-    with _hessians(linears) as hessians:
+    with hessians(linears) as hessian_of:
         for hidden, arguments in calls:
-            _run_layer(layer, hidden, arguments)
+            run_layer(layer, hidden, arguments)
     packed = {}
     for name, linear in linears.items():
         result = quantize_weight(
             linear.weight,
-            hessians(name),
+            hessian_of(name),
             bits=section.bits,
             group_size=linear.in_features if group_size == -1 else group_size,
             desc_act=section.desc_act,
@@ -242,39 +195,6 @@ def _quantize_layer(
             result.integers.cpu(), result.scales.cpu(), result.g_idx.cpu(), section.bits
         )
     return packed
-
-
-@contextmanager
-def _hessians(linears: dict[str, Any]) -> Iterator[Any]:
-    """Collects the Hessian of each linear layer while the block runs.
-
-    Layers that are given the very same tensor (q, k and v; gate and up) share one.
-    """
-    from burnish.export.gptq import Hessian
-
-    leader: dict[str, str] = {}
-    found: dict[str, Hessian] = {}
-    last: list[Any] = [None, ""]
-
-    def hook_of(name: str) -> Any:
-        def hook(module: Any, args: tuple[Any, ...]) -> None:
-            inputs = args[0]
-            if name not in leader:
-                leader[name] = last[1] if inputs is last[0] else name
-            if leader[name] == name:
-                last[:] = [inputs, name]
-                if name not in found:
-                    found[name] = Hessian(inputs.shape[-1], inputs.device)
-                found[name].add(inputs)
-
-        return hook
-
-    handles = [m.register_forward_pre_hook(hook_of(n)) for n, m in linears.items()]
-    try:
-        yield lambda name: found[leader[name]].value()
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _save(

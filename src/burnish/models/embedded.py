@@ -102,7 +102,9 @@ def _dequantize(gguf: Path, out: Path) -> None:
     except ImportError:
         raise MissingExtraError("torch and gguf", "train") from None
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     folder, name = str(gguf.parent), gguf.name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
     tokenizer.pad_token = PAD_TOKEN

@@ -105,7 +105,7 @@ def load_dequantized(folder: Path, *, dtype: Any) -> PreTrainedModel:
     model.tie_weights()
     if (folder / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(str(folder))
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _dequantize(state: dict[str, Tensor], bits: int, *, zero_offset: int) -> dict[str, Tensor]:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 def pick_device() -> torch.device:
     """The device to compute on: CUDA, then Apple's, then the CPU."""
-    torch = _import_torch()
+    _import_torch()
+    import torch
+
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if torch.backends.mps.is_available():
@@ -30,7 +32,9 @@ def pick_device() -> torch.device:
 
 def pick_dtype(bf16: str | bool = "auto") -> torch.dtype:
     """bfloat16 where it is asked for, or where a GPU is good at it; float32 elsewhere."""
-    torch = _import_torch()
+    _import_torch()
+    import torch
+
     if bf16 == "auto":
         bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if bf16 else torch.float32
@@ -102,6 +106,9 @@ def load_artifact(artifact: str, section: ModelSection, run: RunDir) -> PreTrain
 def _load(folder: Path, **options: Any) -> PreTrainedModel:
     _import_torch()
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # its bars for loading and saving say nothing that burnish doesn't
 
     architectures = read_config(folder).get("architectures") or []
     if not any("CausalLM" in name or "LMHead" in name for name in architectures):  # type: ignore
@@ -112,7 +119,7 @@ def _load(folder: Path, **options: Any) -> PreTrainedModel:
                 "Choose a model whose architecture ends in ForCausalLM.",
             )
     try:
-        return AutoModelForCausalLM.from_pretrained(str(folder), **options)  # type: ignore
+        return AutoModelForCausalLM.from_pretrained(str(folder), **options)
     except ImportError as error:
         raise ModelError(str(folder), str(error).strip().splitlines()[0], "") from None
     except (OSError, ValueError, RuntimeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from burnish.errors import MissingExtraError, ModelError
@@ -50,13 +50,16 @@ def fingerprint(folder: Path) -> str:
 
     Weights are not read, so this takes milliseconds.
     """
-    small = {p.name: file_sha256(p) for p in sorted(folder.glob("*.json")) if p.is_file()}
-    small |= {p.name: file_sha256(p) for p in sorted(folder.glob("*.jinja")) if p.is_file()}
+    small = {p.name: file_sha256(p) for p in _matching(folder, ["*.json", "*.jinja"])}
     weights = {
         p.name: [p.stat().st_size, p.stat().st_mtime_ns]
-        for p in sorted(folder.glob("*.safetensors"))
+        for p in _matching(folder, ["*.safetensors", *_PICKLED])
     }
     return digest({"files": small, "weights": weights})
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return sorted(p for pattern in patterns for p in folder.glob(pattern) if p.is_file())
 
 
 def _check(folder: Path, section: ModelSection) -> None:
@@ -68,7 +71,7 @@ def _check(folder: Path, section: ModelSection) -> None:
         )
     if any(folder.glob("*.safetensors")):
         return
-    if not any(p for pattern in _PICKLED for p in folder.glob(pattern)):
+    if not _matching(folder, _PICKLED):
         raise ModelError(
             str(folder), "there are no weights in this folder.", "Look for *.safetensors files."
         )

@@ -29,6 +29,7 @@ def add_adapter(
         )
     elif gradient_checkpointing:
         base.enable_input_require_grads()
+    _check_targets(base, settings.target_modules)
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.lora_alpha,
@@ -40,11 +41,25 @@ def add_adapter(
     try:
         return get_peft_model(base, config)
     except ValueError as error:
-        raise RecipeError(
-            "train.lora.target_modules",
-            f"{settings.target_modules!r} fits no layer of this model ({_first_line(error)}).",
-            f"Its linear layers are {', '.join(linear_layers(base))}; all-linear takes them all.",
-        ) from None
+        raise _unfit(base, f"{settings.target_modules!r} ({_first_line(error)})") from None
+
+
+def _check_targets(base: Any, targets: str | list[str]) -> None:
+    """PEFT passes over a name that fits no layer as long as another one does; this doesn't."""
+    if isinstance(targets, str):
+        return
+    names = [f".{name}" for name, _ in base.named_modules()]
+    for target in targets:
+        if not any(name.endswith(f".{target}") for name in names):
+            raise _unfit(base, f"{target!r}")
+
+
+def _unfit(base: Any, what: str) -> RecipeError:
+    return RecipeError(
+        "train.lora.target_modules",
+        f"{what} fits no layer of this model.",
+        f"Its linear layers are {', '.join(linear_layers(base))}; all-linear takes them all.",
+    )
 
 
 def linear_layers(model: Any) -> list[str]:

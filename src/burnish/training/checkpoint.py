@@ -32,13 +32,14 @@ def fault(folder: Path) -> str | None:
     """What is wrong with a sealed folder, or None."""
     try:
         entries = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        sealed = {name: (entry["bytes"], entry["sha256"]) for name, entry in entries.items()}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
         return "it has no readable seal"
-    for name, entry in entries.items():
+    for name, (size, sha256) in sealed.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != entry["bytes"] or file_sha256(path) != entry["sha256"]:
+        if path.stat().st_size != size or file_sha256(path) != sha256:
             return f"{name} is not as it was written"
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import warnings
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from burnish.errors import MissingExtraError, TrainingError
+from burnish.errors import MissingExtraError, RecipeError, TrainingError
 from burnish.models.loading import load_base, pick_dtype, set_threads
 from burnish.models.names import find_model
 from burnish.progress import say
@@ -54,13 +55,13 @@ def train(model: ModelSection, section: TrainSection, run: RunDir) -> TrainRepor
     metrics_path = run.folder("train") / METRICS_NAME
     reporter = Reporter(metrics_path)
     trainer = _build(model, section, run, reporter)
-    result = _run(trainer, reporter, run, metrics_path)
+    _run(trainer, reporter, run, metrics_path)
     beside = run.adapter.with_name(".adapter.incomplete")
     trainer.model.save_pretrained(str(beside))
     replace_folder(beside, run.adapter)
     metrics = read_metrics(metrics_path)
     plot_losses(metrics, run.folder("train") / "loss.png")
-    return _report(trainer, result, metrics, run)
+    return _report(trainer, metrics, run, dtype=_dtype_name(pick_dtype(section.bf16)))
 
 
 def _build(
@@ -71,6 +72,7 @@ def _build(
     from burnish.training.adapter import add_adapter
     from burnish.training.trainer import BurnishTrainer
 
+    _check_trackers(section)
     threads = set_threads()
     dtype = pick_dtype(section.bf16)
     set_seed(section.seed)
@@ -103,6 +105,18 @@ def _build(
     return trainer
 
 
+def _check_trackers(section: TrainSection) -> None:
+    for name in section.report_to:
+        # TensorBoard's writer also comes in a package of its own.
+        packages = ["tensorboard", "tensorboardX"] if name == "tensorboard" else [name]
+        if not any(importlib.util.find_spec(package) for package in packages):
+            raise RecipeError(
+                "train.report_to",
+                f"the package of {name} is not installed.",
+                f"Install it with: pip install {name}, or take {name} out of the list.",
+            )
+
+
 def training_arguments(section: TrainSection, output_dir: Path, *, has_validation: bool) -> Any:
     """Hugging Face's TrainingArguments for a recipe; without validation rows nothing evaluates."""
     from transformers import TrainingArguments
@@ -113,6 +127,7 @@ def training_arguments(section: TrainSection, output_dir: Path, *, has_validatio
         exclude={
             "lora",
             "bf16",
+            "gradient_checkpointing",
             "warmup_ratio",
             "early_stopping_patience",
             "save_total_limit",
@@ -120,6 +135,7 @@ def training_arguments(section: TrainSection, output_dir: Path, *, has_validatio
             "greater_is_better",
         }
     )
+    settings[_checkpointing_name()] = section.gradient_checkpointing
     settings["warmup_steps"] = section.warmup_steps or section.warmup_ratio
     settings["report_to"] = section.report_to or "none"
     best = has_validation and section.load_best_model_at_end
@@ -140,6 +156,14 @@ def training_arguments(section: TrainSection, output_dir: Path, *, has_validatio
         disable_tqdm=True,
         **settings,
     )
+
+
+def _checkpointing_name() -> str:
+    """What this version of transformers calls gradient checkpointing."""
+    from transformers import TrainingArguments
+
+    new = "activation_checkpointing"
+    return new if hasattr(TrainingArguments, new) else "gradient_checkpointing"
 
 
 def _on_cpu() -> bool:
@@ -164,7 +188,7 @@ def _examples(run: RunDir) -> tuple[Any, list[tuple[list[int], list[int]]]]:
     return train_set, list(zip(validation["input_ids"], validation["labels"], strict=True))
 
 
-def _run(trainer: BurnishTrainer, reporter: Any, run: RunDir, metrics_path: Path) -> Any:
+def _run(trainer: BurnishTrainer, reporter: Any, run: RunDir, metrics_path: Path) -> None:
     from burnish.training.checkpoint import last_good, step_of
     from burnish.training.metrics import rewind_metrics
 
@@ -178,7 +202,7 @@ def _run(trainer: BurnishTrainer, reporter: Any, run: RunDir, metrics_path: Path
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return trainer.train(resume_from_checkpoint=str(start) if start else None)
+            trainer.train(resume_from_checkpoint=str(start) if start else None)
     except RuntimeError as error:
         if "out of memory" not in str(error):
             raise
@@ -206,7 +230,7 @@ def _dtype_name(dtype: Any) -> str:
 
 
 def _report(
-    trainer: BurnishTrainer, result: Any, metrics: list[dict[str, Any]], run: RunDir
+    trainer: BurnishTrainer, metrics: list[dict[str, Any]], run: RunDir, *, dtype: str
 ) -> TrainReport:
     from burnish.training.metrics import peak_memory_gib
 
@@ -217,12 +241,12 @@ def _report(
     return TrainReport(
         adapter=str(run.adapter),
         steps=trainer.state.global_step,
-        train_loss=result.training_loss,
+        train_loss=counters.loss / max(trainer.state.global_step, 1),
         validation_loss=kept,
         best_step=trainer.state.best_global_step if best is not None else None,
         supervised_tokens=counters.supervised_tokens,
         useful_tokens_per_second=round(counters.tokens / max(counters.seconds, 1e-9), 1),
         peak_memory_gib=round(peak_memory_gib(), 3),
         trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        dtype=_dtype_name(pick_dtype()),
+        dtype=dtype,
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from burnish.errors import TrainingError
 from burnish.scoring import Ids, score, supervised_logits
@@ -28,14 +28,35 @@ COUNTERS = "counters.json"
 
 @dataclass
 class Counters:
-    """What training has consumed so far; kept with every checkpoint."""
+    """What training has consumed so far; kept with every checkpoint. `loss` sums over steps."""
 
     tokens: int = 0
     supervised_tokens: int = 0
+    loss: float = 0.0
     seconds: float = 0.0
 
 
-class BurnishTrainer(Trainer):
+class FiniteGradients(TrainerCallback):  # type: ignore[misc]
+    """Stops a run before a gradient that is not finite reaches the weights."""
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
+    ) -> None:
+        """Looks at the gradient of the whole effective batch."""
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            raise _not_finite(state.global_step + 1, "the gradient is not finite")
+
+
+def _not_finite(step: int, what: str) -> TrainingError:
+    return TrainingError(
+        f"step {step}",
+        f"{what}; nothing was updated by it.",
+        "Lower train.learning_rate, or set train.bf16: false.",
+    )
+
+
+class BurnishTrainer(Trainer):  # type: ignore[misc]
     """Trains on the mean loss over all supervised tokens of the effective batch.
 
     Only positions that predict a supervised token go through the head; no [tokens, vocab] array
@@ -48,6 +69,7 @@ class BurnishTrainer(Trainer):
         self, *args: Any, validation: Sequence[tuple[Ids, Ids]], keep: int | None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.add_callback(FiniteGradients())
         self.model_accepts_loss_kwargs = True
         self.counters = Counters()
         self._validation = validation
@@ -78,16 +100,13 @@ class BurnishTrainer(Trainer):
         started = time.perf_counter()
         self.counters.tokens += int(inputs["attention_mask"].sum())
         self.counters.supervised_tokens += int((inputs["labels"][:, 1:] >= 0).sum())
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"step {self.state.global_step + 1}",
-                f"the loss is {float(loss)}; nothing was updated by it.",
-                "Lower train.learning_rate, or set train.bf16: false.",
-            )
+            raise _not_finite(self.state.global_step + 1, f"the loss is {float(loss)}")
         if not self._gradients_checked:
             check_gradients(self.accelerator.unwrap_model(model))
             self._gradients_checked = True
+        self.counters.loss += float(loss)
         self.counters.seconds += time.perf_counter() - started
         return loss
 
@@ -110,7 +129,7 @@ class BurnishTrainer(Trainer):
         self._gradients_checked = False
         metrics = {f"{metric_key_prefix}_loss": result.loss}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
+        self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics

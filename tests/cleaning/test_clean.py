@@ -1,0 +1,277 @@
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from burnish.cleaning.clean import clean
+from burnish.errors import DataError
+from burnish.recipe import CleanSection, Columns, DataSection, Source
+from burnish.run_dir import RunDir
+
+ROOT = Path(__file__).parents[2]
+REAL = ROOT.parent / "shared" / "data"
+needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real data sets are not here")
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+
+
+def cleaned(folder, sources, system_prompt=None, **switches):
+    """The report, and the lines of conversations, rejected and changes."""
+    run = RunDir(folder / "run")
+    data = DataSection(sources=sources, system_prompt=system_prompt)
+    report = clean(data, CleanSection(**switches), run)
+    files = [
+        lines_of(run.folder("clean") / f"{name}.jsonl")
+        for name in ("conversations", "rejected", "changes")
+    ]
+    assert report.num_read == report.num_kept + sum(report.num_rejected.values())
+    assert report.num_kept == len(files[0])
+    assert report.num_rejected == Counter(line["rule"] for line in files[1])
+    return report, *files
+
+
+def write_csv(path, text):
+    path.write_text(text, encoding="utf-8")
+    return Source(path=str(path))
+
+
+def test_rows_are_kept_or_rejected_with_file_line_and_reason(tmp_path):
+    text = 'instruction,output\n"a\nb",一\nq2,\nq3\n"a\nb",一\nq5,<b>五</b>\n'
+    report, kept, rejected, changes = cleaned(tmp_path, [write_csv(tmp_path / "raw.csv", text)])
+    assert [line["origin"] for line in kept] == ["raw.csv:2", "raw.csv:8"]
+    assert kept[1]["messages"] == [
+        {"role": "user", "content": "q5"},
+        {"role": "assistant", "content": "五"},
+    ]
+    assert rejected == [
+        {
+            "origin": "raw.csv:4",
+            "rule": "no_answer",
+            "reason": "the answer of this row is empty.",
+            "text": '{"instruction": "q2", "output": ""}',
+        },
+        {
+            "origin": "raw.csv:5",
+            "rule": "unreadable",
+            "reason": "this row has 1 fields, the header 2.",
+            "text": "q3",
+        },
+        {
+            "origin": "raw.csv:6",
+            "rule": "duplicate",
+            "reason": "equal to raw.csv:2, which is kept.",
+            "text": "user: a\nb\nassistant: 一",
+        },
+    ]
+    assert changes == [
+        {
+            "origin": "raw.csv:8",
+            "field": "messages[1].content",
+            "repair": "strip_html",
+            "before": "<b>五</b>",
+            "after": "五",
+        }
+    ]
+    assert (report.num_read, report.num_kept) == (5, 2)
+    assert report.num_repaired == {"strip_html": 1}
+
+
+def test_a_row_without_an_answer_stops_where_the_recipe_says_so(tmp_path):
+    source = write_csv(tmp_path / "raw.csv", "instruction,output\nq,a\nq2,\n")
+    with pytest.raises(DataError) as caught:
+        cleaned(tmp_path, [source], bad_rows="stop")
+    assert str(caught.value) == (
+        "raw.csv:3: the answer of this row is empty.\n"
+        "  Mend the row, or set clean.bad_rows: reject to go on without it."
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_without_an_answer_column_is_refused_and_the_right_source_named(tmp_path):
+    good = write_csv(tmp_path / "good.csv", "instruction,output\nq,a\n")
+    bad = write_csv(tmp_path / "raw.csv", "title,ask\nt,q\n")
+    bad = bad.model_copy(update={"columns": Columns(instruction="ask")})
+    with pytest.raises(DataError) as caught:
+        cleaned(tmp_path, [good, bad])
+    assert str(caught.value) == (
+        "raw.csv:2: no answer in this row; its columns are title, ask.\n"
+        "  Name the answer's column under data.sources[1].columns, for example {output: answer}."
+    )
+
+
+def test_a_file_without_rows_is_refused(tmp_path):
+    source = write_csv(tmp_path / "raw.csv", "instruction,output\n")
+    with pytest.raises(DataError) as caught:
+        cleaned(tmp_path, [source])
+    assert str(caught.value) == (
+        f"{source.path}: there is no row in this file.\n  Check that it is the right one."
+    )
+
+
+def test_a_file_of_which_nothing_is_kept_is_refused_with_its_first_reason(tmp_path):
+    source = write_csv(tmp_path / "raw.csv", "instruction,output\nq,\nq,N/A\n")
+    with pytest.raises(DataError) as caught:
+        cleaned(tmp_path, [source])
+    assert str(caught.value) == (
+        "raw.csv:2: none of 2 rows was kept; this one because the answer of this row is empty.\n"
+        "  Check the columns under data.sources[0].columns and the rules under clean."
+    )
+
+
+def test_a_broken_surrogate_is_rejected_and_written_down(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"instruction": "q", "output": "\\ud83d"}\n{"instruction": "q", "output": "a"}\n'
+    )
+    _, kept, rejected, _ = cleaned(tmp_path, [Source(path=str(path))])
+    assert [line["origin"] for line in kept] == ["a.jsonl:2"]
+    assert rejected[0]["reason"] == "a text holds half a character (a lone surrogate)."
+    assert rejected[0]["text"] == '{"instruction": "q", "output": "\ud83d"}'
+
+
+def test_an_empty_cell_of_pandas_is_no_text(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('[{"instruction": "q", "input": NaN, "output": "a"}]')
+    _, kept, _, _ = cleaned(tmp_path, [Source(path=str(path))])
+    assert kept[0]["messages"][0] == {"role": "user", "content": "q"}
+
+
+def test_the_system_prompt_goes_to_conversations_that_bring_none(tmp_path):
+    source = write_csv(tmp_path / "a.csv", "system,instruction,output\n,q,a\nown,q,a\n")
+    _, kept, _, _ = cleaned(tmp_path, [source], system_prompt="ours")
+    assert [line["messages"][0]["content"] for line in kept] == ["ours", "own"]
+
+
+def test_duplicates_are_found_across_files_and_kept_when_asked(tmp_path):
+    sources = [
+        write_csv(tmp_path / name, "instruction,output\nq,a\n") for name in ("a.csv", "b.csv")
+    ]
+    assert cleaned(tmp_path, sources)[2][0]["reason"] == "equal to a.csv:2, which is kept."
+    assert cleaned(tmp_path, sources, drop_duplicates=False)[0].num_kept == 2
+
+
+def test_a_repeated_question_with_another_answer_is_no_duplicate(tmp_path):
+    source = write_csv(tmp_path / "a.csv", "instruction,output\nq,a\nq,b\n")
+    assert cleaned(tmp_path, [source])[0].num_kept == 2
+
+
+def test_an_answer_to_a_question_about_html_keeps_its_tags(tmp_path):
+    source = write_csv(
+        tmp_path / "a.csv", "instruction,output\n写一段HTML,<b>x</b>\n写一段话,<b>x</b>\n"
+    )
+    kept = cleaned(tmp_path, [source])[1]
+    assert [line["messages"][1]["content"] for line in kept] == ["<b>x</b>", "x"]
+
+
+cell = st.one_of(
+    st.none(),
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.sampled_from(["", "无", "q", "q ", "<b>q</b>", "a，", "\ud83d", "</s>", "\u200b"]),
+    st.text(max_size=10),
+    st.lists(st.text(max_size=2), max_size=1),
+)
+row = st.one_of(
+    st.fixed_dictionaries({"instruction": cell, "output": cell}, optional={"input": cell}).map(
+        json.dumps
+    ),
+    st.sampled_from(["{", "[]", "3", '{"output": 1, "output": 2}']),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(row, max_size=12))
+def test_every_row_is_kept_or_rejected_exactly_once(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("rows")
+    # The first row decides the layout and keeps the file from being refused as empty.
+    first = json.dumps({"instruction": "first", "input": "", "output": "answer"})
+    (folder / "a.jsonl").write_text("\n".join([first, *rows]) + "\n")
+    report, kept, rejected, _ = cleaned(folder, [Source(path=str(folder / "a.jsonl"))])
+    assert report.num_read == 1 + len(rows)
+    origins = [line["origin"] for line in [*kept, *rejected]]
+    assert sorted(origins) == sorted(f"a.jsonl:{n}" for n in range(1, len(rows) + 2))
+
+
+def test_the_medical_set_is_cleaned_as_its_description_says(tmp_path):
+    source = Source(path=str(ROOT / "recipes" / "medical_zh.csv"))
+    report, kept, rejected, changes = cleaned(tmp_path, [source], fullwidth_punctuation=True)
+    assert (report.num_read, report.num_kept) == (318, 280)
+    assert report.num_rejected == {
+        "duplicate": 16,  # 12 exact copies and 4 that differ in blanks at the ends
+        "no_answer": 8,  # 6 empty and 2 of blanks only
+        "truncated": 5,
+        "echo": 4,
+        "placeholder": 3,
+        "no_question": 2,
+    }
+    lines = {rule: set() for rule in report.num_rejected}
+    for line in rejected:
+        lines[line["rule"]].add(int(line["origin"].removeprefix("medical_zh.csv:")))
+    assert lines["duplicate"] >= {107, 261, 314, 223}
+    assert lines["no_answer"] == {7, 64, 65, 81, 201, 284, 278, 280}
+    assert lines["truncated"] >= {27, 59, 138}
+    assert lines["echo"] >= {19, 33, 272}
+    assert lines["placeholder"] == {13, 37, 229}
+    assert lines["no_question"] == {34, 159}
+    repaired = Counter(line["repair"] for line in changes)
+    assert repaired["strip_html"] == 14  # 10 rows with tags, 4 with entities
+    assert repaired["halfwidth_alphanumerics"] == 6
+    assert repaired["squeeze_marks"] == 4
+    assert repaired["strip_control"] == 2
+    assert repaired["strip_special_tokens"] == 2
+    assert repaired["repair_unicode"] == 2
+    changed = {line["origin"] for line in changes}
+    assert not changed & {f"medical_zh.csv:{n}" for n in (108, 131, 167, 127, 226)}
+    two_lines = [line for line in kept if line["origin"] == "medical_zh.csv:127"]
+    assert two_lines[0]["messages"][-1]["content"].count("\n") == 1
+
+
+@needs_real_data
+def test_the_378_equal_rows_of_the_real_dialogues_are_found(tmp_path):
+    path = REAL / "zh-medical-dialogue" / "dialogues.gb18030.csv"
+    with path.open(encoding="gb18030", newline="") as file:
+        raw = Counter(map(tuple, csv.reader(file)))
+    assert raw.total() - 1 == 7644
+    assert raw.total() - len(raw) == 378
+    columns = Columns(instruction=["title", "ask"], output="answer", system="department")
+    source = Source(path=str(path), columns=columns)
+    report, *_ = cleaned(tmp_path, [source], drop_truncated=False, drop_echo=False)
+    assert (report.num_read, report.num_rejected) == (7644, {"duplicate": 378})
+    # With the defaults 4 of the copies go, with their originals, because the answer is cut off.
+    report, *_ = cleaned(tmp_path, [source])
+    assert report.num_rejected == {"duplicate": 374, "truncated": 72}
+
+
+@needs_real_data
+@pytest.mark.parametrize(
+    ("name", "num_read", "columns"),
+    [
+        ("zh-medical-dialogue/sharegpt_1k.jsonl", 1000, None),
+        (
+            "zh-medical-dialogue/leaked_special_tokens.jsonl",
+            450,
+            Columns(instruction="query", output="response"),
+        ),
+        ("zh-medical-knowledge/knowledge.json", 8658, None),
+        ("en-medical-qa/medquad_5k.jsonl", 5000, None),
+        ("general/alpaca_zh_demo.json", 1000, None),
+        ("general/alpaca_en_demo.json", 999, None),
+        ("general/identity.json", 91, None),
+        ("general/dolly_train.json", 2000, None),
+        ("general/sharegpt_zh_1K_format.jsonl", 1000, None),
+    ],
+)
+def test_real_files_are_read_whole_and_mostly_kept(tmp_path, name, num_read, columns):
+    path = REAL / name
+    report, kept, rejected, _ = cleaned(tmp_path, [Source(path=str(path), columns=columns)])
+    assert report.num_read == num_read
+    assert report.num_kept > 0.9 * num_read
+    origins = [line["origin"] for line in [*kept, *rejected]]
+    assert len(set(origins)) == num_read

@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from burnish.recipe import Recipe
+from burnish.recipe_file import all_settings, load_recipe, type_name
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+DATA = {"sources": [{"path": "a.csv"}]}
+
+
+def message(**sections):
+    with pytest.raises(ValidationError) as caught:
+        Recipe.model_validate({"data": DATA, **sections})
+    return caught.value.errors()[0]["msg"].removeprefix("Value error, ")
+
+
+def test_only_the_data_must_be_given():
+    assert Recipe.model_validate({"data": DATA}).model_dump(exclude_unset=True) == {"data": DATA}
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (
+            {"model": {"load_in_8bit": True, "load_in_4bit": True}},
+            "load_in_8bit and load_in_4bit exclude each other; choose one.",
+        ),
+        (
+            {
+                "data": {
+                    "sources": [{"path": "a", "layout": "messages", "columns": {"output": "a"}}]
+                }
+            },
+            "columns have no effect with layout messages; remove one.",
+        ),
+        (
+            {"prepare": {"validation_size": 0.5, "test_size": 0.5}},
+            "validation_size and test_size leave nothing to train on.",
+        ),
+        (
+            {"train": {"eval_strategy": "steps"}},
+            "load_best_model_at_end needs a checkpoint at every evaluation: eval_strategy is "
+            "steps, save_strategy epoch. Give both one value, or set load_best_model_at_end: "
+            "false.",
+        ),
+        (
+            {"train": {"eval_strategy": "no", "save_strategy": "no"}},
+            "load_best_model_at_end needs evaluations. Set eval_strategy: epoch, or "
+            "load_best_model_at_end: false.",
+        ),
+        (
+            {"train": {"load_best_model_at_end": False, "early_stopping_patience": 2}},
+            "early_stopping_patience needs load_best_model_at_end: true.",
+        ),
+        (
+            {"train": {"eval_steps": 5}},
+            "eval_steps has no effect with eval_strategy epoch.",
+        ),
+        (
+            {
+                "train": {
+                    "eval_strategy": "steps",
+                    "save_strategy": "steps",
+                    "eval_steps": 30,
+                    "save_steps": 100,
+                }
+            },
+            "save_steps (100) must be a multiple of eval_steps (30) with load_best_model_at_end.",
+        ),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(section, expected):
+    assert message(**section) == expected
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"train": {"learning_rate": 0}},
+        {"train": {"learning_rate": float("inf")}},
+        {"train": {"seed": -1}},
+        {"train": {"bf16": "yes"}},
+        {"train": {"num_train_epochs": "3"}},
+        {"prepare": {"validation_size": 1}},
+        {"serve": {"port": 0}},
+        {"serve": {"top_p": 0}},
+        {"quantize": {"bits": 3}},
+        {"quantize": {"group_size": 48}},
+        {"clean": {"strip_html": 1}},
+        {"data": {"sources": []}},
+        {"data": {"sources": [{"path": "a", "limit": 0}]}},
+    ],
+)
+def test_values_out_of_range_or_of_another_type_are_refused(section):
+    message(**section)
+
+
+def test_nothing_writes_to_a_recipe():
+    recipe = Recipe.model_validate({"data": DATA})
+    with pytest.raises(ValidationError):
+        recipe.train.seed = 1
+
+
+def test_every_setting_has_help_and_a_type_in_words():
+    settings = all_settings()
+    assert len(settings) > 80
+    for name, field in settings.items():
+        assert field.description, name
+        assert "<" not in type_name(field.annotation), name
+
+
+def test_settings_are_listed_by_dotted_name():
+    settings = all_settings()
+    assert {"run_dir", "train.lora.r", "data.sources[].columns.output"} <= settings.keys()
+    assert type_name(settings["data.sources[].columns.output"].annotation) == (
+        "text or list of text or null"
+    )
+    assert type_name(settings["train.bf16"].annotation) == "`auto` or true or false"
+
+
+def _name_of(setting):
+    return setting["$ref"].rpartition("/")[2]
+
+
+def test_the_json_schema_describes_every_setting_and_forbids_others():
+    schema = Recipe.model_json_schema()
+    assert schema["required"] == ["data"]
+    for section in [schema, *schema["$defs"].values()]:
+        assert section["additionalProperties"] is False
+        for name, setting in section["properties"].items():
+            described = setting if "$ref" not in setting else schema["$defs"][_name_of(setting)]
+            assert described.get("description"), name
+    lora = schema["$defs"]["LoraSettings"]["properties"]["r"]
+    assert (lora["minimum"], lora["default"], lora["type"]) == (1, 16, "integer")
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_ready_recipes_load(path):
+    assert load_recipe(path).name == path.stem

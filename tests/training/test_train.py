@@ -1,0 +1,386 @@
+"""The train stage: settings that reach the run, resume, and runs that must not go on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from burnish.errors import RecipeError, TrainingError
+from burnish.pipeline import STAGE_BY_NAME, run_stage
+from burnish.recipe import TrainSection
+from burnish.recipe_file import load_recipe
+from burnish.run_dir import RunDir
+from burnish.training import metrics as metrics_module
+from burnish.training.checkpoint import checkpoints
+from burnish.training.train import train, training_arguments
+from tests.conftest import write_recipe
+
+TRAIN = {
+    "num_train_epochs": 3,
+    "learning_rate": 1e-2,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "logging_steps": 1,
+    "lora": {"r": 2, "lora_dropout": 0.1},
+}
+
+STILL = {"learning_rate": 1e-12, "lr_scheduler_type": "constant"}
+"""A rate so low that the loss does not move: the first of equal evaluations is the best."""
+
+
+def prepared(folder, model, train_settings=None, prepare="validation_size: 0.2, test_size: 0.2"):
+    """A recipe whose clean and prepare stages are done; 28 rows to train on, 4 steps an epoch."""
+    folder.mkdir(exist_ok=True)
+    text = (
+        "run_dir: {folder}/run\n"
+        f"model: {{{{name_or_path: {model}}}}}\n"
+        "data: {{sources: [{{path: {data}}}]}}\n"
+        f"prepare: {{{{max_length: 128, {prepare}}}}}\n"
+    )
+    settings = json.dumps({**TRAIN, **(train_settings or {})})
+    loaded = load_recipe(write_recipe(folder, text), [f"train={settings}"])
+    for name in ("clean", "prepare"):
+        run_stage(name, loaded)
+    return loaded
+
+
+def go(loaded):
+    run = RunDir(loaded.run_dir)
+    return train(loaded.recipe.model, loaded.recipe.train, run), run
+
+
+def arguments(tmp_path, *, has_validation=True, **settings):
+    return training_arguments(TrainSection(**settings), tmp_path, has_validation=has_validation)
+
+
+def stop_at(monkeypatch, step):
+    """Presses Ctrl-C at the end of a step."""
+    original = metrics_module.Reporter.on_step_end
+
+    def on_step_end(self, args, state, control, **rest):
+        original(self, args, state, control, **rest)
+        if state.global_step == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(metrics_module.Reporter, "on_step_end", on_step_end)
+
+
+# --- settings --------------------------------------------------------------------------------
+
+
+def test_settings_reach_hugging_faces_arguments_under_their_own_names(tmp_path):
+    args = arguments(
+        tmp_path,
+        num_train_epochs=1.5,
+        per_device_train_batch_size=3,
+        per_device_eval_batch_size=5,
+        gradient_accumulation_steps=7,
+        learning_rate=3e-4,
+        weight_decay=0.1,
+        lr_scheduler_type="linear",
+        max_grad_norm=0.5,
+        optim="adafactor",
+        seed=7,
+        eval_strategy="steps",
+        eval_steps=5,
+        save_strategy="steps",
+        save_steps=10,
+        logging_steps=2,
+    )
+    assert (args.num_train_epochs, args.learning_rate, args.weight_decay) == (1.5, 3e-4, 0.1)
+    assert (args.per_device_train_batch_size, args.per_device_eval_batch_size) == (3, 5)
+    assert (args.gradient_accumulation_steps, args.max_grad_norm) == (7, 0.5)
+    assert (args.lr_scheduler_type.value, args.optim.value) == ("linear", "adafactor")
+    assert (args.seed, args.eval_steps, args.save_steps, args.logging_steps) == (7, 5, 10, 2)
+    assert (args.eval_strategy.value, args.save_strategy.value) == ("steps", "steps")
+    assert args.load_best_model_at_end
+    assert (args.metric_for_best_model, args.greater_is_better) == ("eval_loss", False)
+    assert args.report_to == []
+
+
+@pytest.mark.parametrize(
+    "settings, of_200",
+    [
+        ({}, 6),  # 0.03 of 200
+        ({"warmup_ratio": 0.1}, 20),
+        ({"warmup_ratio": 0.0}, 0),
+        ({"warmup_steps": 1}, 1),
+        ({"warmup_steps": 50, "warmup_ratio": 0.1}, 50),
+    ],
+)
+def test_warm_up_is_a_share_of_the_steps_unless_steps_are_named(tmp_path, settings, of_200):
+    assert arguments(tmp_path, **settings).get_warmup_steps(200) == of_200
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_gradient_checkpointing_reaches_the_arguments_without_a_warning(tmp_path, on, recwarn):
+    args = arguments(tmp_path, gradient_checkpointing=on)
+    assert args.gradient_checkpointing is on
+    assert not [w for w in recwarn if "checkpointing" in str(w.message)]
+
+
+def test_without_validation_rows_nothing_evaluates_and_no_best_is_sought(tmp_path, capfd):
+    args = arguments(tmp_path, has_validation=False)
+    assert args.eval_strategy.value == "no"
+    assert not args.load_best_model_at_end
+    assert "no validation rows" in capfd.readouterr().err
+
+
+def test_the_learning_rate_warms_up_and_falls_as_the_scheduler_says(tmp_path, tiny_model):
+    settings = {"lr_scheduler_type": "linear", "warmup_steps": 2, "max_steps": 6}
+    _, run = go(prepared(tmp_path, tiny_model, settings))
+    lines = metrics_module.read_metrics(run.folder("train") / "metrics.jsonl")
+    rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
+    assert rates == pytest.approx([0.0, 0.005, 0.01, 0.0075, 0.005, 0.0025])
+
+
+def test_weight_decay_and_seed_change_the_adapter(tmp_path, tiny_model):
+    def adapter(name, **settings):
+        _, run = go(prepared(tmp_path / name, tiny_model, {"max_steps": 3, **settings}))
+        return (run.adapter / "adapter_model.safetensors").read_bytes()
+
+    first = adapter("a")
+    assert adapter("b") == first
+    assert adapter("c", weight_decay=0.5) != first
+    assert adapter("d", seed=43) != first
+
+
+# --- a whole run -----------------------------------------------------------------------------
+
+
+def test_a_run_reports_what_its_files_hold(tmp_path, tiny_model):
+    report, run = go(prepared(tmp_path, tiny_model))
+    folder = run.folder("train")
+    lines = metrics_module.read_metrics(folder / "metrics.jsonl")
+    train_losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    validation = {
+        line["step"]: line["validation/loss"] for line in lines if "validation/loss" in line
+    }
+    assert len(train_losses) == report.steps == 12
+    assert report.train_loss == pytest.approx(sum(train_losses) / 12, abs=1e-3)
+    assert list(validation) == [4, 8, 12]
+    assert report.validation_loss == pytest.approx(min(validation.values()))
+    assert report.best_step == min(validation, key=validation.get)
+    assert min(validation.values()) < 5.5
+    assert report.supervised_tokens == 3 * 28 * 10  # "Answer N." and its stop token
+    assert report.dtype == "float32"
+    assert report.trainable_parameters == 2 * 2 * (2 * 64 + 2 * 48 + 3 * 96)
+    assert (folder / "loss.png").is_file()
+    assert (run.adapter / "adapter_config.json").is_file()
+    assert not list(folder.rglob("*.incomplete"))
+    data = report.model_dump(by_alias=True)
+    assert {"train/loss", "validation/loss"} <= data.keys()
+
+
+def test_save_total_limit_keeps_the_best_and_the_newest_checkpoint(tmp_path, tiny_model):
+    settings = {**STILL, "save_total_limit": 2}
+    report, run = go(prepared(tmp_path, tiny_model, settings))
+    kept = [p.name for p in checkpoints(run.checkpoints)]
+    assert report.best_step == 4
+    assert kept == ["checkpoint-4", "checkpoint-12"]
+
+
+def test_the_best_adapter_is_kept_or_the_last_one_as_the_recipe_says(tmp_path, tiny_model):
+    def tuned(name, **more):
+        report, run = go(prepared(tmp_path / name, tiny_model, {**STILL, **more}))
+        weights = load_file(run.adapter / "adapter_model.safetensors")
+        return report, run, weights
+
+    report, run, best = tuned("best")
+    assert report.best_step == 4
+    folder = run.checkpoints / f"checkpoint-{report.best_step}"
+    torch.testing.assert_close(best, load_file(folder / "adapter_model.safetensors"))
+    report, run, last = tuned("last", load_best_model_at_end=False)
+    assert report.best_step is None
+    folder = run.checkpoints / "checkpoint-12"
+    torch.testing.assert_close(last, load_file(folder / "adapter_model.safetensors"))
+
+
+def test_early_stopping_ends_the_run_after_evaluations_that_are_no_better(tmp_path, tiny_model):
+    settings = {**STILL, "num_train_epochs": 20, "early_stopping_patience": 2}
+    report, _ = go(prepared(tmp_path, tiny_model, settings))
+    assert (report.best_step, report.steps) == (4, 12)
+
+
+def test_an_empty_validation_split_trains_without_evaluation(tmp_path, tiny_model):
+    loaded = prepared(tmp_path, tiny_model, prepare="validation_size: 0, test_size: 0.2")
+    report, run = go(loaded)
+    assert report.validation_loss is None
+    assert report.best_step is None
+    lines = metrics_module.read_metrics(run.folder("train") / "metrics.jsonl")
+    assert not any("validation/loss" in line for line in lines)
+
+
+@pytest.mark.parametrize("settings", [{"bf16": True}, {"gradient_checkpointing": True}])
+def test_bfloat16_and_gradient_checkpointing_work_on_any_machine(tmp_path, tiny_model, settings):
+    report, _ = go(prepared(tmp_path, tiny_model, {"max_steps": 2, **settings}))
+    assert report.dtype == ("bfloat16" if "bf16" in settings else "float32")
+    assert report.train_loss == pytest.approx(5.54, abs=0.2)
+
+
+# --- trackers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["wandb", "swanlab", "mlflow", "trackio", "tensorboard"])
+def test_a_tracker_that_is_not_installed_is_refused_before_the_model_is_loaded(
+    tmp_path, monkeypatch, name
+):
+    real = importlib.util.find_spec
+    missing = {name, "tensorboardX"}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n in missing else real(n, *a)
+    )
+    from burnish.recipe import ModelSection
+
+    section = TrainSection(report_to=[name])
+    with pytest.raises(
+        RecipeError, match=f"train.report_to: the package of {name} is not"
+    ) as caught:
+        train(ModelSection(name_or_path="/no/such/model"), section, RunDir(tmp_path))
+    assert f"pip install {name}" in caught.value.remedy
+
+
+def test_tensorboard_gets_the_losses_where_it_is_installed(tmp_path, tiny_model):
+    pytest.importorskip("tensorboard")
+    _, run = go(prepared(tmp_path, tiny_model, {"max_steps": 2, "report_to": ["tensorboard"]}))
+    assert list(run.path.rglob("events.out.tfevents*"))
+
+
+# --- runs that end early ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [6, 9])
+def test_an_interrupted_run_goes_on_to_the_very_same_adapter(
+    tmp_path, tiny_model, monkeypatch, capfd, step
+):
+    whole, whole_run = go(prepared(tmp_path / "whole", tiny_model))
+    loaded = prepared(tmp_path / "cut", tiny_model)
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(KeyboardInterrupt):
+            go(loaded)
+    capfd.readouterr()
+    resumed, run = go(loaded)
+    assert f"going on from checkpoint-{step // 4 * 4}" in capfd.readouterr().err
+    name = "adapter_model.safetensors"
+    assert (run.adapter / name).read_bytes() == (whole_run.adapter / name).read_bytes()
+    changing = {"adapter", "useful_tokens_per_second", "peak_memory_gib"}
+    assert resumed.model_dump(exclude=changing) == whole.model_dump(exclude=changing)
+    steps = [
+        [line["step"] for line in metrics_module.read_metrics(r.folder("train") / "metrics.jsonl")]
+        for r in (run, whole_run)
+    ]
+    assert steps[0] == steps[1]
+
+
+def test_a_corrupt_newest_checkpoint_is_passed_over_with_a_warning(
+    tmp_path, tiny_model, monkeypatch, capfd
+):
+    _, whole_run = go(prepared(tmp_path / "whole", tiny_model))
+    loaded = prepared(tmp_path / "cut", tiny_model)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 10)
+        with pytest.raises(KeyboardInterrupt):
+            go(loaded)
+    run = RunDir(loaded.run_dir)
+    weights = run.checkpoints / "checkpoint-8" / "optimizer.pt"
+    harmed = bytearray(weights.read_bytes())
+    harmed[len(harmed) // 2] ^= 1
+    weights.write_bytes(harmed)
+    go(loaded)
+    said = capfd.readouterr().err
+    assert "warning: checkpoint-8 can't be used: optimizer.pt is not as it was written" in said
+    assert "going on from checkpoint-4" in said
+    name = "adapter_model.safetensors"
+    assert (run.adapter / name).read_bytes() == (whole_run.adapter / name).read_bytes()
+
+
+def test_a_finished_run_that_is_called_again_trains_nothing_and_reports_the_same(
+    tmp_path, tiny_model
+):
+    loaded = prepared(tmp_path, tiny_model)
+    first, run = go(loaded)
+    weights = (run.adapter / "adapter_model.safetensors").read_bytes()
+    second, _ = go(loaded)
+    changing = {"useful_tokens_per_second", "peak_memory_gib"}
+    assert second.model_dump(exclude=changing) == first.model_dump(exclude=changing)
+    assert (run.adapter / "adapter_model.safetensors").read_bytes() == weights
+
+
+def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(
+    tmp_path, tiny_model, monkeypatch
+):
+    loaded = prepared(tmp_path, tiny_model)
+    from burnish.training.trainer import BurnishTrainer
+
+    original = BurnishTrainer._save_rng_state
+
+    def full_disk(self, folder):
+        if self.state.global_step == 8:
+            raise OSError(28, "No space left on device")
+        original(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BurnishTrainer, "_save_rng_state", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            go(loaded)
+    run = RunDir(loaded.run_dir)
+    assert [p.name for p in run.checkpoints.iterdir()] == ["checkpoint-4"]
+    report, _ = go(loaded)
+    assert report.steps == 12
+
+
+def test_a_model_of_nans_ends_in_a_training_error_and_leaves_no_checkpoint(tmp_path, tiny_model):
+    from tests.conftest import byte_tokenizer, tiny_llama
+
+    broken = tmp_path / "broken"
+    tokenizer = byte_tokenizer()
+    model = tiny_llama(len(tokenizer))
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    model.save_pretrained(broken)
+    tokenizer.save_pretrained(broken)
+    loaded = prepared(tmp_path / "run", broken)
+    with pytest.raises(TrainingError, match="the loss is nan") as caught:
+        go(loaded)
+    assert caught.value.exit_code == 2
+    assert "train.learning_rate" in caught.value.remedy
+    assert checkpoints(RunDir(loaded.run_dir).checkpoints) == []
+
+
+def test_memory_that_runs_out_is_told_with_what_to_lower(tmp_path, tiny_model, monkeypatch):
+    from burnish.training.trainer import BurnishTrainer
+
+    def out_of_memory(self, *args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(BurnishTrainer, "compute_loss", out_of_memory)
+    with pytest.raises(TrainingError, match="step 1: memory ran out") as caught:
+        go(prepared(tmp_path, tiny_model))
+    assert "per_device_train_batch_size" in caught.value.remedy
+
+
+def test_without_peft_the_extra_is_named(tmp_path, tiny_model, monkeypatch):
+    from burnish.errors import MissingExtraError
+    from burnish.recipe import ModelSection
+
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtraError, match=r"burnish\[train\]"):
+        train(ModelSection(name_or_path=str(tiny_model)), TrainSection(), RunDir(tmp_path))
+
+
+def test_the_train_stage_is_the_one_that_survives_an_interruption():
+    assert [name for name, stage in STAGE_BY_NAME.items() if stage.resumable] == ["train"]
+
+
+def test_nothing_of_transformers_own_bars_reaches_the_terminal(tmp_path, tiny_model, capfd):
+    go(prepared(tmp_path, tiny_model, {"max_steps": 2}))
+    said = capfd.readouterr().err
+    assert "Loading weights" not in said
+    assert "Writing model shards" not in said
+    assert "Warning" not in said
