@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+COLDEST = 1e-4
+"""Temperatures below this are greedy: dividing by them would overflow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is chosen; a temperature of 0 is greedy."""
+    """How the next token is chosen; a temperature of 0 is greedy.
+
+    A seed of None draws from the process's own random numbers; any whole number is a seed.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -22,30 +30,27 @@ class Sampling:
     seed: int | None = None
 
     def options(self) -> dict[str, Any]:
-        """The arguments of `generate`. Nothing is left to the model's generation config, whose
-        own temperature or penalty would otherwise slip in.
-        """
-        options: dict[str, Any] = {
+        """The arguments of `generate`."""
+        common = {
             "max_new_tokens": self.max_new_tokens,
             "repetition_penalty": self.repetition_penalty,
-            "do_sample": self.temperature > 0,
-            "top_k": 0 if self.temperature > 0 else None,
-            "temperature": self.temperature if self.temperature > 0 else None,
-            "top_p": self.top_p if self.temperature > 0 else None,
         }
-        return options
+        if self.temperature < COLDEST:
+            return {**common, "do_sample": False}
+        drawn = {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0}
+        return {**common, "do_sample": True, **drawn}
 
 
 class _Stopper:
-    """Ends a generation when somebody asks for it, and hands every new id on."""
+    """Ends a generation when somebody asks for it."""
 
-    def __init__(self, cancelled: threading.Event | None) -> None:
+    def __init__(self, cancelled: threading.Event) -> None:
         self._cancelled = cancelled
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         import torch
 
-        stop = self._cancelled is not None and self._cancelled.is_set()
+        stop = self._cancelled.is_set()
         return torch.full((input_ids.shape[0],), stop, dtype=torch.bool, device=input_ids.device)
 
 
@@ -99,12 +104,10 @@ def generate(
     for row, prompt in enumerate(prompts):
         input_ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         attention_mask[row, longest - len(prompt) :] = 1
-    if sampling.seed is not None:
-        torch.manual_seed(sampling.seed)
     config = GenerationConfig(
         **sampling.options(), eos_token_id=list(stop_ids), pad_token_id=stop_ids[0]
     )
-    with torch.inference_mode():
+    with torch.inference_mode(), _settings_alone(model), _seeded(sampling.seed, device):
         output = model.generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),
@@ -113,6 +116,38 @@ def generate(
             stopping_criteria=[_Stopper(cancelled)] if cancelled else None,
         )
     return [until_stop(row, stop_ids) for row in output[:, longest:].tolist()]
+
+
+@contextlib.contextmanager
+def _settings_alone(model: Any) -> Iterator[None]:
+    """Keeps the model's generation config out: `generate` takes from it what is not set.
+
+    Its penalty, bad words or least length would otherwise slip in.
+    """
+    from transformers import GenerationConfig
+
+    # PEFT hands the outer model's config on to the inner one, so both are put back.
+    models = [model, model.get_base_model()] if hasattr(model, "get_base_model") else [model]
+    kept = [each.generation_config for each in models]
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for each, config in zip(models, kept, strict=True):
+            each.generation_config = config
+
+
+@contextlib.contextmanager
+def _seeded(seed: int | None, device: Any) -> Iterator[None]:
+    """Draws from a seed and leaves the process's random numbers as they were."""
+    import torch
+
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed % 2**63)
+        yield
 
 
 def until_stop(ids: Sequence[int], stop_ids: Sequence[int]) -> list[int]:
@@ -130,25 +165,30 @@ class TextStream:
     """Turns ids that come one at a time into text, holding back half a character.
 
     A Chinese character or an emoji can span several tokens; until the last of them is there the
-    decoded text ends in U+FFFD.
+    decoded text ends in U+FFFD. Only the last tokens are decoded anew: those whose text is shown
+    stand before the new ones once, because some tokenizers drop the blank of a first token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._shown = 0
+        self._before: list[int] = []
+        self._new: list[int] = []
 
     def push(self, token: int) -> str:
         """The text that this token completes; empty while a character is unfinished."""
-        self._ids.append(token)
-        text = decode(self._ids, self._tokenizer)
-        if text.endswith("\ufffd"):
+        self._new.append(token)
+        fresh = self._fresh()
+        if not fresh or fresh.endswith("\ufffd"):
             return ""
-        fresh, self._shown = text[self._shown :], len(text)
+        self._before, self._new = self._new, []
         return fresh
 
     def flush(self) -> str:
         """What is left at the end, an unfinished character included."""
-        text = decode(self._ids, self._tokenizer)
-        fresh, self._shown = text[self._shown :], len(text)
+        fresh = self._fresh()
+        self._before, self._new = [*self._before, *self._new], []
         return fresh
+
+    def _fresh(self) -> str:
+        shown = decode(self._before, self._tokenizer)
+        return decode([*self._before, *self._new], self._tokenizer)[len(shown) :]

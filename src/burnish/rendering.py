@@ -91,7 +91,7 @@ def load_tokenizer(folder: Path, section: ModelSection) -> PreTrainedTokenizerBa
         tokenizer.chat_template = template
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def choose_template(own: str | None, wanted: str) -> str | None:
@@ -161,7 +161,7 @@ def _render_turns(
     whole_text = _render(covered, tokenizer)
     whole = hidden.encode(whole_text)
     ends = _ends(tokenizer)
-    turns = []
+    turns: list[Turn] = []
     for index, message in enumerate(messages):
         if message.role != "assistant":
             continue

@@ -92,7 +92,14 @@ def plain_head_decoder(model: Any) -> tuple[Any, Any] | None:
 
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = inner.config.get_text_config()
-    changes = ("final_logit_softcapping", "logits_scaling", "logit_scale", "router_aux_loss_coef")
+    changes = (
+        "final_logit_softcapping",
+        "logits_scaling",
+        "logit_scale",
+        "lm_head_multiplier",
+        "output_multiplier",
+        "router_aux_loss_coef",
+    )
     if any(getattr(config, name, None) not in (None, 0, 1.0) for name in changes):
         return None
     body = getattr(inner, inner.base_model_prefix, None)
@@ -152,5 +159,5 @@ def _nll(
     logits, targets = supervised_logits(model, batch)
     losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     counts = (batch["labels"][:, 1:] != IGNORE_INDEX).sum(1).tolist()
-    sums = [float(part.double().sum()) for part in losses.split(counts)]
+    sums = [float(part.double().sum()) for part in torch.split(losses, counts)]
     return sums, counts

@@ -1,4 +1,4 @@
-"""The prepare stage: conversations.jsonl -> train/, validation/ and test/ with tokens and labels."""
+"""The prepare stage: conversations.jsonl -> train/, validation/ and test/, tokens and labels."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from burnish.models.names import find_model
 from burnish.progress import say, track, warn
 from burnish.recipe import ModelSection, PrepareSection
 from burnish.rendering import (
+    NoAnswerLeft,
     load_tokenizer,
     render_example,
     stop_token_ids,
@@ -88,9 +89,11 @@ def _render(
     text = conversation.answer
     try:
         example = render_example(conversation, tokenizer, section.max_length)
+    except NoAnswerLeft as error:
+        return Rejection(conversation.origin, "no_answer_left", error.problem, text)
     except DataError as error:
-        rule = "chat_template" if "template" in error.problem else "no_answer_left"
-        return Rejection(conversation.origin, rule, error.problem, text)
+        reason = f"{error.problem} {error.remedy}"
+        return Rejection(conversation.origin, "chat_template", reason, text)
     if example.num_cut and section.too_long == "reject":
         reason = f"the example is {example.num_cut} tokens longer than {section.max_length}."
         return Rejection(conversation.origin, "too_long", reason, text)
@@ -109,7 +112,9 @@ def _check_something_left(
             rejections[0].origin,
             f"none of {num_all} conversations is left to train on; this one because "
             f"{rejections[0].reason}",
-            "Raise prepare.max_length, or see rejected.jsonl.",
+            "Raise prepare.max_length."
+            if rejections[0].rule in ("no_answer_left", "too_long")
+            else "",
         )
     raise DataError(
         "prepare",

@@ -19,16 +19,19 @@ def assign_splits(
     A conversation's place follows from a hash of its first question and the seed: equal questions
     stay on one side, and rows added later do not move old ones. The shares are therefore met on
     average, not exactly. A split that would come out empty though it has a share takes the
-    question whose hash is nearest.
+    question whose hash is nearest, training first; with fewer questions than splits, the
+    validation split stays empty first.
     """
     places = [place(conversation, section.seed) for conversation in conversations]
     names = [_split_at(value, section) for value in places]
-    for name, share in (("test", section.test_size), ("validation", section.validation_size)):
-        if share > 0 and name not in names and len(set(names)) < len(set(places)):
-            nearest = _nearest(places, names, section.test_size if name == "validation" else 0.0)
-            names = [
-                name if value == nearest else n for value, n in zip(places, names, strict=True)
-            ]
+    held_out = (("test", section.test_size, 0.0), ("validation", section.validation_size, 0.5))
+    if places and "train" not in names:
+        names = _moved(places, names, max(places), "train")
+    for name, share, target in held_out:
+        spare = {value for value, n in zip(places, names, strict=True) if n == "train"}
+        if share > 0 and name not in names and len(spare) > 1:
+            nearest = min(spare, key=lambda value, target=target: abs(value - target))
+            names = _moved(places, names, nearest, name)
     splits: dict[str, list[Conversation]] = {name: [] for name in SPLITS}
     for conversation, name in zip(conversations, names, strict=True):
         splits[name].append(conversation)
@@ -37,7 +40,7 @@ def assign_splits(
 
 def place(conversation: Conversation, seed: int) -> float:
     """A number in [0, 1) that depends on the first question and the seed alone."""
-    first = next(m for m in conversation.messages if m.role == "user")
+    first = next((m for m in conversation.messages if m.role == "user"), conversation.messages[0])
     text = f"{seed}\x1f{''.join(first.content.split())}\x1f{''.join(first.input.split())}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
 
@@ -50,6 +53,5 @@ def _split_at(value: float, section: PrepareSection) -> str:
     return "train"
 
 
-def _nearest(places: Sequence[float], names: Sequence[str], target: float) -> float:
-    free = [value for value, name in zip(places, names, strict=True) if name == "train"]
-    return min(free, key=lambda value: abs(value - target))
+def _moved(places: Sequence[float], names: Sequence[str], place: float, to: str) -> list[str]:
+    return [to if value == place else name for value, name in zip(places, names, strict=True)]

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
 
+from burnish.conversation import Message
 from burnish.errors import BurnishError
+from burnish.generation import Sampling
 from burnish.recipe import ServeSection
-from burnish.serving.engine import Busy, Engine, Job
+from burnish.serving.engine import Busy, Engine, Job, Piece
 from burnish.serving.protocol import MAX_BODY_BYTES, ChatRequest, GenerateRequest, usage
 
 
@@ -29,7 +34,12 @@ def create_app(engine: Engine, section: ServeSection, model_name: str) -> FastAP
     """
     app = FastAPI(title="burnish", max_body_size=MAX_BODY_BYTES)
     _add_error_handlers(app)
-    created = int(time.time())
+    card = {
+        "id": model_name,
+        "object": "model",
+        "created": int(time.time()),
+        "owned_by": "burnish",
+    }
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -37,19 +47,24 @@ def create_app(engine: Engine, section: ServeSection, model_name: str) -> FastAP
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        card = {"id": model_name, "object": "model", "created": created, "owned_by": "burnish"}
         return {"object": "list", "data": [card]}
+
+    @app.get("/v1/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        if name != model_name:
+            raise HTTPException(404, f"there is no model {name!r} here; this is {model_name!r}")
+        return card
 
     @app.post("/generate", response_model=None)
     async def generate(body: GenerateRequest, request: Request) -> Any:
-        job = engine.submit(body.messages(section.system_prompt), body.sampling(section))
-        return {"output": await _whole_answer(job, request)}
+        asked = body.messages(section.system_prompt)
+        answer = await _submit(engine, asked, body.sampling(section))
+        return {"output": await _whole_answer(answer, request)}
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(body: ChatRequest, request: Request) -> Any:
-        job = engine.submit(
-            body.conversation(section.system_prompt), body.sampling(section), body.stops()
-        )
+        asked = body.conversation(section.system_prompt)
+        answer = await _submit(engine, asked, body.sampling(section), body.stops())
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -57,42 +72,65 @@ def create_app(engine: Engine, section: ServeSection, model_name: str) -> FastAP
         }
         if body.stream:
             counted = body.stream_options is not None and body.stream_options.include_usage
-            events = _events(job, head, counted=counted)
+            events = _events(answer, head, counted=counted)
             return StreamingResponse(events, media_type="text/event-stream")
-        text = await _whole_answer(job, request)
+        text = await _whole_answer(answer, request)
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": text},
-            "finish_reason": job.finish_reason,
+            "finish_reason": answer.job.finish_reason,
         }
         return {
             **head,
             "object": "chat.completion",
             "choices": [choice],
-            "usage": usage(len(job.prompt), job.num_new),
+            "usage": answer.usage(),
         }
 
     return app
 
 
-async def _next_piece(job: Job) -> str | None:
-    """The next piece of an answer, None at its end; waits without holding the event loop."""
-    piece = await asyncio.to_thread(job.pieces.get)
-    if isinstance(piece, Exception):
-        raise piece
-    return piece
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A job whose pieces come into the event loop, so that none of its threads has to wait."""
+
+    job: Job
+    pieces: asyncio.Queue[Piece]
+
+    async def texts(self) -> AsyncIterator[str]:
+        """The answer piece by piece, as it is made."""
+        while (piece := await self.pieces.get()) is not None:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+    def usage(self) -> dict[str, int]:
+        """How many tokens went in and came out."""
+        return usage(len(self.job.prompt), self.job.num_new)
 
 
-async def _whole_answer(job: Job, request: Request) -> str:
+async def _submit(
+    engine: Engine, messages: Sequence[Message], sampling: Sampling, stops: Sequence[str] = ()
+) -> _Answer:
+    loop = asyncio.get_running_loop()
+    pieces: asyncio.Queue[Piece] = asyncio.Queue()
+
+    def deliver(piece: Piece) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+    job = await asyncio.to_thread(engine.submit, messages, sampling, stops, deliver=deliver)
+    return _Answer(job, pieces)
+
+
+async def _whole_answer(answer: _Answer, request: Request) -> str:
     """The whole answer; the work stops when the client has left."""
-    watcher = asyncio.create_task(_cancel_when_gone(job, request))
-    pieces = []
+    watcher = asyncio.create_task(_cancel_when_gone(answer.job, request))
     try:
-        while (piece := await _next_piece(job)) is not None:
-            pieces.append(piece)
+        return "".join([text async for text in answer.texts()])
     finally:
         watcher.cancel()
-    return "".join(pieces)
+        answer.job.cancelled.set()
 
 
 async def _cancel_when_gone(job: Job, request: Request) -> None:
@@ -101,30 +139,30 @@ async def _cancel_when_gone(job: Job, request: Request) -> None:
     job.cancelled.set()
 
 
-async def _events(job: Job, head: dict[str, Any], *, counted: bool) -> AsyncIterator[str]:
+async def _events(answer: _Answer, head: dict[str, Any], *, counted: bool) -> AsyncIterator[str]:
     """The answer as server-sent events in OpenAI's form."""
 
     def event(delta: dict[str, str] | None, finish: str | None = None) -> str:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
         body = {**head, "object": "chat.completion.chunk", "choices": choices}
         if counted:
-            body["usage"] = usage(len(job.prompt), job.num_new) if delta is None else None
+            body["usage"] = answer.usage() if delta is None else None
         return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
 
     try:
         yield event({"role": "assistant", "content": ""})
         try:
-            while (piece := await _next_piece(job)) is not None:
-                yield event({"content": piece})
+            async for text in answer.texts():
+                yield event({"content": text})
         except Exception:  # the status line is gone already: say so in the stream
             yield f"data: {json.dumps(_problem('the answer failed', 'server_error'))}\n\n"
             raise
-        yield event({}, job.finish_reason)
+        yield event({}, answer.job.finish_reason)
         if counted:
             yield event(None)
         yield "data: [DONE]\n\n"
     finally:
-        job.cancelled.set()
+        answer.job.cancelled.set()
 
 
 def _problem(message: str, kind: str) -> dict[str, Any]:
@@ -139,7 +177,17 @@ def _add_error_handlers(app: FastAPI) -> None:
             f"{'.'.join(str(step) for step in fault['loc'][1:])}: {fault['msg']}"
             for fault in error.errors()
         ]
-        return JSONResponse(_problem("; ".join(faults), "invalid_request_error"), 422)
+        return JSONResponse(_problem("; ".join(faults), "invalid_request_error"), 400)
+
+    @app.exception_handler(HTTPException)
+    async def unusable(request: Request, error: HTTPException) -> JSONResponse:
+        body = _problem(str(error.detail), "invalid_request_error")
+        return JSONResponse(body, error.status_code, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        # The trace goes to the server's log; a client gets no inner workings.
+        return JSONResponse(_problem("the answer failed", "server_error"), 500)
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> JSONResponse:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ MAX_WAITING = 64
 """Requests in line beyond which a new one is turned away."""
 
 
+Piece = str | Exception | None
+"""A piece of an answer; None ends it well, an exception ends it badly."""
+
+
 class PromptTooLong(ServingError):
     """A prompt that leaves no room for an answer."""
 
@@ -30,15 +35,24 @@ class Busy(ServingError):
 
 @dataclass
 class Job:
-    """A request on its way: pieces of text come through `pieces`, None or an error at the end."""
+    """A request on its way.
+
+    Its pieces go to `deliver`, which the worker calls from its own thread; by default they wait in
+    `pieces` for `texts`.
+    """
 
     prompt: list[int]
     sampling: Sampling
     stops: list[str] = field(default_factory=list)
-    pieces: queue.Queue[str | Exception | None] = field(default_factory=queue.Queue)
+    deliver: Callable[[Piece], None] | None = None
+    pieces: queue.Queue[Piece] = field(default_factory=queue.Queue)
     cancelled: threading.Event = field(default_factory=threading.Event)
     num_new: int = 0
     finish_reason: str = "stop"
+
+    def put(self, piece: Piece) -> None:
+        """Hands a piece to whoever waits for it."""
+        (self.deliver or self.pieces.put)(piece)
 
     def texts(self) -> Iterator[str]:
         """The answer piece by piece, as it is made.
@@ -61,6 +75,9 @@ class Engine:
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        # A fast tokenizer keeps options of the call at hand, so two may not encode at once.
+        self._encoding = threading.Lock()
+        self._current: Job | None = None
         self._stop_ids = stop_token_ids(tokenizer)
         self._room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=MAX_WAITING)
@@ -68,16 +85,22 @@ class Engine:
         self._worker.start()
 
     def submit(
-        self, messages: Sequence[Message], sampling: Sampling, stops: Sequence[str] = ()
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        stops: Sequence[str] = (),
+        *,
+        deliver: Callable[[Piece], None] | None = None,
     ) -> Job:
-        """Puts a conversation in line.
+        """Puts a conversation in line; threads may call this at once.
 
         Raises:
             PromptTooLong: the model has no room for an answer behind this prompt.
             Busy: too many requests are waiting.
             DataError: the chat template refuses these messages.
         """
-        prompt = render_prompt(messages, self._tokenizer)
+        with self._encoding:
+            prompt = render_prompt(messages, self._tokenizer)
         if self._room is not None:
             room = self._room - len(prompt)
             if room < 1:
@@ -87,7 +110,7 @@ class Engine:
                     "Shorten the conversation.",
                 )
             sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
-        job = Job(prompt, sampling, list(stops))
+        job = Job(prompt, sampling, list(stops), deliver)
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
@@ -97,20 +120,25 @@ class Engine:
         return job
 
     def close(self) -> None:
-        """Ends the worker after the job at hand."""
+        """Ends the worker; the answer at hand stops at its next token."""
+        with contextlib.suppress(queue.Empty):
+            while job := self._jobs.get_nowait():
+                job.put(None)
+        if current := self._current:
+            current.cancelled.set()
         self._jobs.put(None)
         self._worker.join(timeout=30)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if job.cancelled.is_set():
-                job.pieces.put(None)
-                continue
+            self._current = job
             try:
-                self._answer(job)
-                job.pieces.put(None)
+                if not job.cancelled.is_set():
+                    self._answer(job)
+                job.put(None)
             except Exception as error:  # handed to whoever waits for this job
-                job.pieces.put(error)
+                job.put(error)
+            self._current = None
 
     def _answer(self, job: Job) -> None:
         text = _Held(job, TextStream(self._tokenizer))
@@ -163,4 +191,4 @@ class _Held:
             ready = self._held if last else self._held[: max(0, len(self._held) - longest)]
         self._held = self._held[len(ready) :]
         if ready:
-            self._job.pieces.put(ready)
+            self._job.put(ready)

@@ -29,7 +29,7 @@ Text = Annotated[str, AfterValidator(_whole_characters)]
 Temperature = Annotated[float, Field(ge=0, le=100)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 Tokens = Annotated[int, Field(ge=1)]
-Penalty = Annotated[float, Field(gt=0, le=100)]
+Penalty = Annotated[float, Field(ge=0.01, le=100)]
 
 
 class _Request(BaseModel):

@@ -49,15 +49,22 @@ def serve(
     listener = _listen(section.host, section.port)
     try:
         engine = load_engine(model, section, run)
+    except BaseException:
+        listener.close()
+        raise
+    try:
         app = create_app(engine, section, run.path.name)
         if section.host not in ("127.0.0.1", "localhost", "::1"):
             warn(f"anyone who reaches {section.host} can use this server; it asks for no key")
-        url = f"http://{section.host}:{section.port}"
+        host = f"[{section.host}]" if ":" in section.host else section.host
+        url = f"http://{host}:{section.port}"
         on_ready(ServeReport(url=url, model=str(_folder(section, run)), artifact=section.artifact))
-        config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=30)
+        config = uvicorn.Config(
+            app, log_level="warning", timeout_keep_alive=30, timeout_graceful_shutdown=5
+        )
         uvicorn.Server(config).run(sockets=[listener])
-        engine.close()
     finally:
+        engine.close()
         listener.close()
 
 
