@@ -15,7 +15,7 @@ import pytest
 # Tiny models lose more to starting a second thread than they gain from it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from burnish.recipe_file import LoadedRecipe, load_recipe  # noqa: E402
+from burnish.recipe_file import LoadedRecipe, load_recipe
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' "

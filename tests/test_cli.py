@@ -108,7 +108,7 @@ def test_an_unreadable_encoding_names_the_byte_and_the_line(tiny, tmp_path):
 def test_rows_without_an_answer_column_name_the_columns_that_there_are(tiny, tmp_path):
     (tmp_path / "a.csv").write_text("department,title,ask,answer\na,b,c,d\n")
     message = fails("clean", tiny, "--set", "data.sources[0].path=a.csv", folder=tmp_path)
-    assert "a.csv:2: no question in this row; its columns are department, title, ask, answer." in (
+    assert "a.csv:2: no answer in this row; its columns are department, title, ask, answer." in (
         message
     )
 

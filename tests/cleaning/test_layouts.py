@@ -185,10 +185,10 @@ def missing(fields, place="data.sources[0]", **source):
 def test_columns_of_no_known_layout_are_listed_and_the_mapping_explained():
     fields = {"department": "", "title": "", "ask": "", "answer": ""}
     assert missing(fields, "data.sources[1]") == (
-        "raw.csv:2: no question in this row; its columns are department, title, ask, answer.\n"
+        "raw.csv:2: no answer in this row; its columns are department, title, ask, answer.\n"
         "  Name the columns under data.sources[1].columns, for example "
         "{instruction: ask, output: answer}."
-    ).replace("no question", "no answer")
+    )
 
 
 def test_a_layout_without_its_column_says_which_part_is_missing():
@@ -208,3 +208,17 @@ def test_a_mapping_without_the_answer_asks_for_it():
         "raw.csv:2: no answer in this row; its columns are ask, answer.\n"
         "  Name the answer's column under data.sources[0].columns, for example {output: answer}."
     )
+
+
+def test_a_mapping_without_the_question_asks_for_it():
+    assert missing({"ask": "", "answer": ""}, columns=Columns(output="answer")) == (
+        "raw.csv:2: no question in this row; its columns are ask, answer.\n"
+        "  Name the question's column under data.sources[0].columns, for example "
+        "{instruction: ask}."
+    )
+
+
+def test_a_mapping_may_leave_out_what_already_has_its_name():
+    fields = {"instruction": "", "answer": ""}
+    source = Source(path="raw.csv", columns=Columns(output="answer"))
+    assert layout_of(source, Record(fields, "raw.csv:2")) == "alpaca"

@@ -93,12 +93,18 @@ def _check_columns(columns: Columns, first: Record, place: str) -> None:
                     f"{', '.join(map(str, first.fields))}.",
                     f"Name the right column under {place}.columns.{part}.",
                 )
-    if columns.output is None and "output" not in first.fields:
-        raise DataError(
-            first.origin,
-            f"no answer in this row; its columns are {', '.join(map(str, first.fields))}.",
-            f"Name the answer's column under {place}.columns, for example {{output: answer}}.",
-        )
+    asked = columns.instruction or columns.input or "instruction" in first.fields
+    answered = columns.output or "output" in first.fields
+    for found, part, example in (
+        (asked, "question", "instruction: ask"),
+        (answered, "answer", "output: answer"),
+    ):
+        if not found:
+            raise DataError(
+                first.origin,
+                f"no {part} in this row; its columns are {', '.join(map(str, first.fields))}.",
+                f"Name the {part}'s column under {place}.columns, for example {{{example}}}.",
+            )
 
 
 def alpaca(record: Record, columns: Columns | None) -> tuple[Message, ...]:

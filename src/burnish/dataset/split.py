@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from burnish.conversation import Conversation
 from burnish.recipe import PrepareSection
@@ -24,14 +24,16 @@ def assign_splits(
     """
     places = [place(conversation, section.seed) for conversation in conversations]
     names = [_split_at(value, section) for value in places]
-    held_out = (("test", section.test_size, 0.0), ("validation", section.validation_size, 0.5))
+    held_out = (
+        ("test", section.test_size, 0.0),
+        ("validation", section.validation_size, section.test_size),
+    )
     if places and "train" not in names:
         names = _moved(places, names, max(places), "train")
     for name, share, target in held_out:
         spare = {value for value, n in zip(places, names, strict=True) if n == "train"}
         if share > 0 and name not in names and len(spare) > 1:
-            nearest = min(spare, key=lambda value, target=target: abs(value - target))
-            names = _moved(places, names, nearest, name)
+            names = _moved(places, names, _nearest(spare, target), name)
     splits: dict[str, list[Conversation]] = {name: [] for name in SPLITS}
     for conversation, name in zip(conversations, names, strict=True):
         splits[name].append(conversation)
@@ -53,5 +55,9 @@ def _split_at(value: float, section: PrepareSection) -> str:
     return "train"
 
 
-def _moved(places: Sequence[float], names: Sequence[str], place: float, to: str) -> list[str]:
-    return [to if value == place else name for value, name in zip(places, names, strict=True)]
+def _moved(places: Sequence[float], names: Sequence[str], chosen: float, to: str) -> list[str]:
+    return [to if value == chosen else name for value, name in zip(places, names, strict=True)]
+
+
+def _nearest(places: Iterable[float], target: float) -> float:
+    return min(places, key=lambda value: abs(value - target))

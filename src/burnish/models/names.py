@@ -15,7 +15,7 @@ from burnish.run_dir import digest, file_sha256
 
 MODELSCOPE = "modelscope:"
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py"]
 _PICKLED = ["*.bin", "*.pt", "*.pth"]
 
@@ -33,7 +33,7 @@ def find_model(section: ModelSection) -> Path:
         folder = _from_modelscope(name.removeprefix(MODELSCOPE), section)
     elif Path(name).expanduser().is_dir():
         folder = Path(name).expanduser().absolute()
-    elif _HUB_ID.fullmatch(name) and "/" in name:
+    elif _HUB_ID.fullmatch(name):
         folder = _from_hugging_face(name, section)
     else:
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -46,13 +47,9 @@ def serve(
         from burnish.serving.app import create_app
     except ImportError:
         raise MissingExtraError("fastapi and uvicorn", "serve") from None
-    listener = _listen(section.host, section.port)
-    try:
-        engine = load_engine(model, section, run)
-    except BaseException:
-        listener.close()
-        raise
-    try:
+    with contextlib.ExitStack() as opened:
+        listener = opened.enter_context(_listen(section.host, section.port))
+        engine = opened.enter_context(contextlib.closing(load_engine(model, section, run)))
         app = create_app(engine, section, run.path.name)
         if section.host not in ("127.0.0.1", "localhost", "::1"):
             warn(f"anyone who reaches {section.host} can use this server; it asks for no key")
@@ -63,9 +60,6 @@ def serve(
             app, log_level="warning", timeout_keep_alive=30, timeout_graceful_shutdown=5
         )
         uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        engine.close()
-        listener.close()
 
 
 def load_engine(model: ModelSection, section: ServeSection, run: RunDir) -> Engine:
