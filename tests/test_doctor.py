@@ -48,14 +48,14 @@ def test_a_torch_that_cannot_be_loaded_is_told(monkeypatch):
 def test_memory_is_weights_adapter_activations_and_the_frame_around_them():
     # 1e9 weights: 2 bytes each, 0.6 % of them at 16 bytes, 0.35 + 0.4 GiB, 1 GiB of CUDA.
     expected = 2e9 / 2**30 + 0.096e9 / 2**30 + 0.75 + 1.0
-    assert memory_needed_gib(1, "bf16", on_gpu=True) == pytest.approx(expected)
+    assert memory_needed_gib(1, "full", on_gpu=True) == pytest.approx(expected)
     on_cpu = 4e9 / 2**30 + 0.096e9 / 2**30 + 0.75 + 0.7
-    assert memory_needed_gib(1, "bf16", on_gpu=False) == pytest.approx(on_cpu)
+    assert memory_needed_gib(1, "full", on_gpu=False) == pytest.approx(on_cpu)
 
 
 @pytest.mark.parametrize(
     ("room", "way", "largest"),
-    [(24, "4-bit", 14), (24, "bf16", 7), (8, "4-bit", 7), (1, "bf16", None), (80, "4-bit", 72)],
+    [(24, "4-bit", 14), (24, "full", 7), (8, "4-bit", 7), (1, "full", None), (80, "4-bit", 72)],
 )
 def test_the_largest_model_that_fits_a_gpu(room, way, largest):
     assert largest_model(room, way, on_gpu=True) == largest
@@ -63,4 +63,4 @@ def test_the_largest_model_that_fits_a_gpu(room, way, largest):
 
 def test_a_cpu_trains_in_float32():
     # 0.5e9 weights at 4 bytes and the rest are 3.2 GiB; with 1.5e9 they would be 7.3.
-    assert largest_model(4, "bf16", on_gpu=False) == 0.5
+    assert largest_model(4, "full", on_gpu=False) == 0.5

@@ -50,7 +50,7 @@ def test_every_line_of_the_table_names_a_test_that_exists():
 
 def test_doctor_names_the_sizes_that_fit_this_machine():
     report = doctor()
-    assert set(report.fits) == {"bf16", "8-bit", "4-bit"}
+    assert set(report.largest_model_billions) == {"full", "8-bit", "4-bit"}
     assert report.memory_gib > 0
 
 

@@ -20,7 +20,7 @@ GIB = 2**30
 TIERS = (0.135, 0.5, 1.5, 3, 7, 14, 32, 72)
 """Model sizes in billions of weights that people tune."""
 
-WAYS = {"bf16": 2.0, "8-bit": 1.1, "4-bit": 0.6}
+WAYS = {"full": 2.0, "8-bit": 1.1, "4-bit": 0.6}
 """Bytes a weight of the base takes; quantized ones with their scales and unquantized layers."""
 
 _OPTIONAL = ("torch", "peft", "accelerate", "bitsandbytes", "lm_eval", "fastapi", "uvicorn",
@@ -28,7 +28,7 @@ _OPTIONAL = ("torch", "peft", "accelerate", "bitsandbytes", "lm_eval", "fastapi"
 
 
 class DoctorReport(BaseModel):
-    """What was found; `fits` is way -> largest model size in billions of weights."""
+    """What was found; `largest_model_billions` is way -> largest model size in billions of weights."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,7 +42,7 @@ class DoctorReport(BaseModel):
     packages: dict[str, str | None]
     hub_login: bool
     cache: str
-    fits: dict[str, float | None]
+    largest_model_billions: dict[str, float | None]
     advice: list[str]
 
 
@@ -52,7 +52,7 @@ def doctor() -> DoctorReport:
     gpus, fault = _gpus() if packages["torch"] else ([], "")
     memory = _memory_gib()
     room = max((gpu["memory_gib"] for gpu in gpus), default=memory)
-    fits = {way: largest_model(room, way, on_gpu=bool(gpus)) for way in WAYS}
+    largest = {way: largest_model(room, way, on_gpu=bool(gpus)) for way in WAYS}
     return DoctorReport(
         burnish=__version__,
         python=platform.python_version(),
@@ -64,7 +64,7 @@ def doctor() -> DoctorReport:
         packages=packages,
         hub_login=_logged_in(),
         cache=str(cache_folder()),
-        fits=fits,
+        largest_model_billions=largest,
         advice=[*([fault] if fault else []), *_advice(packages, gpus)],
     )
 
@@ -76,7 +76,7 @@ def memory_needed_gib(billions: float, way: str, *, on_gpu: bool) -> float:
     weights at 16 bytes each), activations, and the frame around it: a CUDA context, or the
     libraries in this process. An estimate by arithmetic, meant to be a little high.
     """
-    bytes_per_weight = WAYS[way] if on_gpu or way != "bf16" else 4.0  # a CPU trains in float32
+    bytes_per_weight = WAYS[way] if on_gpu or way != "full" else 4.0  # a CPU trains in float32
     weights = billions * 1e9 * bytes_per_weight / GIB
     adapter = billions * 1e9 * 0.006 * 16 / GIB
     activations = 0.35 * math.pow(billions, 0.6) + 0.4

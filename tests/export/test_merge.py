@@ -111,14 +111,14 @@ def test_a_base_whose_generation_config_contradicts_itself_is_still_saved(tmp_pa
 def test_a_merge_that_changes_the_answers_is_refused_and_the_old_one_stays(
     tmp_path, tiny_model, monkeypatch
 ):
-    from peft import PeftModel
+    from peft.tuners.lora import LoraModel
 
     loaded = tuned_run(tmp_path, tiny_model)
     run = RunDir(loaded.run_dir)
     merge(loaded.recipe.model, MergeSection(), run)
     before = (run.merged / "model.safetensors").read_bytes()
     monkeypatch.setattr(
-        PeftModel, "merge_and_unload", lambda self, **_: tiny_llama(len(byte_tokenizer()), seed=9)
+        LoraModel, "merge_and_unload", lambda self, **_: tiny_llama(len(byte_tokenizer()), seed=9)
     )
     with pytest.raises(ExportError, match="does not answer like base") as caught:
         merge(loaded.recipe.model, MergeSection(), run)

@@ -178,6 +178,7 @@ def test_576_takes_64_of_128():
     assert fitting_group_size(QuantizeSection(), [layer_of((576, 64), (1536, 64))]) == 64
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 def test_a_model_without_linear_layers_is_refused(tmp_path):
     config = transformers.GPT2Config(
         vocab_size=VOCAB, n_embd=32, n_layer=2, n_head=2, n_positions=512, eos_token_id=2

@@ -1,0 +1,141 @@
+"""Loading: device and dtype, base, adapter, merged; refusals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+
+from burnish.errors import MissingExtraError, ModelError
+from burnish.models.loading import load_base, load_whole, pick_device, pick_dtype, set_threads
+from burnish.recipe import ModelSection
+
+
+def section(folder, **more):
+    return ModelSection(name_or_path=str(folder), **more)
+
+
+def test_a_base_is_loaded_in_evaluation_mode_and_the_wanted_dtype(tiny_model):
+    for dtype in (torch.float32, torch.bfloat16):
+        model = load_base(tiny_model, section(tiny_model), dtype=dtype)
+        assert model.dtype == dtype
+        assert not model.training
+        assert model.device.type == pick_device().type
+
+
+@pytest.mark.parametrize("bf16, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+def test_the_dtype_is_what_the_recipe_says(bf16, dtype):
+    assert pick_dtype(bf16) == dtype
+
+
+def test_without_a_gpu_auto_is_float32():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert pick_dtype("auto") == torch.float32
+
+
+def test_a_model_that_is_not_causal_is_refused(tiny_model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"architectures": ["BertForMaskedLM"], "model_type": "bert"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"no causal language model: .*BertForMaskedLM") as caught:
+        load_base(folder, section(folder), dtype=torch.float32)
+    assert "ForCausalLM" in caught.value.remedy
+
+
+def test_a_model_of_an_unknown_kind_is_refused(tiny_model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "unheard_of"}))
+    with pytest.raises(ModelError, match="unheard_of"):
+        load_base(folder, section(folder), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("content", [b"", b"not tensors at all", b"\xff" * 64])
+def test_broken_weights_are_told_with_their_folder(tiny_model, tmp_path, content):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelError, match="its weights can't be loaded") as caught:
+        load_whole(folder, dtype=torch.float32)
+    assert caught.value.where == str(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\ufeff{"])
+def test_a_config_that_is_no_json_object_is_told_with_its_file(tiny_model, tmp_path, content):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        load_base(folder, section(folder), dtype=torch.float32)
+
+
+def test_pickled_weights_are_not_loaded_unless_allowed(tiny_model, tmp_path):
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError):
+        load_base(folder, section(folder), dtype=torch.float32)
+    model = load_base(folder, section(folder, allow_pickle=True), dtype=torch.float32)
+    assert model.dtype == torch.float32
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("width", ["load_in_8bit", "load_in_4bit"])
+def test_a_quantized_base_can_be_loaded_whole_too(tiny_model, width):
+    pytest.importorskip("bitsandbytes")
+    wanted = section(tiny_model, **{width: True})
+    small = load_base(tiny_model, wanted, dtype=torch.float32)
+    assert small.is_quantized
+    assert not any(getattr(m, "support_avx512bf16_for_cpu", False) for m in small.modules())
+    whole = load_base(tiny_model, wanted, dtype=torch.float32, quantized=False)
+    assert not getattr(whole, "is_quantized", False)
+
+
+def test_without_bitsandbytes_its_extra_is_named(tiny_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(MissingExtraError, match=r"burnish\[bnb\]"):
+        load_base(tiny_model, section(tiny_model, load_in_4bit=True), dtype=torch.float32)
+
+
+def test_without_torch_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"burnish\[train\]"):
+        pick_device()
+
+
+def test_threads_follow_the_environment_and_too_many_are_told(monkeypatch, capfd):
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert set_threads() == 1
+        assert torch.get_num_threads() == 1
+        monkeypatch.setenv("OMP_NUM_THREADS", "999")
+        set_threads()
+        assert "warning: OMP_NUM_THREADS is 999" in capfd.readouterr().err
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("value", ["", "4,2", "many"])
+def test_a_thread_count_that_is_no_number_is_passed_over(monkeypatch, value):
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert set_threads() >= 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_loading_prints_nothing(tiny_model, capfd):
+    load_base(tiny_model, section(tiny_model), dtype=torch.float32)
+    assert capfd.readouterr().err == ""
