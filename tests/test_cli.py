@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -140,3 +141,19 @@ def test_a_stage_before_its_parent_says_what_to_run_first(tiny, tmp_path):
 def test_debug_shows_the_trace(tiny, tmp_path):
     done = burnish("train", tiny, "--debug", folder=tmp_path)
     assert "Traceback" in done.stderr
+
+
+def test_ctrl_c_leaves_no_half_written_stage_and_a_rerun_finishes(tiny, tmp_path):
+    rows = "".join(f'{{"instruction": "q{i}", "output": "a{i}"}}\n' for i in range(400_000))
+    (tmp_path / "many.jsonl").write_text(rows)
+    arguments = [sys.executable, "-m", "burnish", "clean", str(tiny)]
+    arguments += ["--set", "data.sources[0].path=many.jsonl"]
+    work = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert work.stderr.readline() == "clean: started\n"
+    work.send_signal(signal.SIGINT)
+    _, rest = work.communicate(timeout=60)
+    assert work.returncode == 130
+    assert rest.endswith("stopped: what is finished stays, and a rerun goes on from there\n")
+    assert "Traceback" not in rest
+    assert [p.name for p in (tmp_path / "runs" / "recipe").iterdir() if p.is_dir()] == []
+    assert burnish("clean", tiny, folder=tmp_path).returncode == 0

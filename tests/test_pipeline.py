@@ -2,13 +2,263 @@
 
 from __future__ import annotations
 
-from burnish.pipeline import run
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from burnish import pipeline
+from burnish.errors import BurnishError, RunError
+from burnish.pipeline import require, run, run_stage, stage_names
+from burnish.recipe_file import load_recipe
+from burnish.run_dir import FOLDERS, RunDir
+from tests.conftest import alpaca_rows, write_recipe
+
+ALL = ["clean", "prepare", "train", "evaluate", "merge", "quantize"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_model):
+    """A folder with a recipe, its data and a finished run; never written to."""
+    folder = tmp_path_factory.mktemp("finished")
+    text = (
+        f"model: {{{{name_or_path: {tiny_model}}}}}\n"
+        "data: {{sources: [{{path: {data}}}]}}\n"
+        "prepare: {{max_length: 128, validation_size: 0.2, test_size: 0.2}}\n"
+        "train: {{num_train_epochs: 1, learning_rate: 1e-2, lora: {{r: 2}}}}\n"
+        "evaluate: {{num_answers: 1, max_new_tokens: 4}}\n"
+        "quantize: {{num_samples: 4, group_size: 32}}\n"
+    )
+    path = write_recipe(folder, text)
+    run(load_recipe(path, [f"run_dir={folder / 'run'}"]))
+    return folder
+
+
+@pytest.fixture
+def again(finished, tmp_path):
+    """Loads the recipe of a copy of the finished run, with settings changed."""
+    shutil.copytree(finished / "run", tmp_path / "run")
+    shutil.copy2(finished / "rows.json", tmp_path / "rows.json")
+
+    def load(*overrides):
+        same = ["data.sources[0].path=" + str(finished / "rows.json")]
+        return load_recipe(
+            finished / "recipe.yaml", [f"run_dir={tmp_path / 'run'}", *same, *overrides]
+        )
+
+    return load
+
+
+def ran(capfd):
+    """The stages that the text on stderr says were run."""
+    lines = capfd.readouterr().err.splitlines()
+    found = [line.partition(": ") for line in lines]
+    return [name for name, _, what in found if name in ALL and not what.startswith("unchanged")]
 
 
 def test_every_stage_of_the_tiny_recipe_runs_and_a_second_run_does_nothing(tiny_recipe, capfd):
     first = run(tiny_recipe)
-    assert list(first) == ["clean", "prepare", "train", "evaluate", "merge", "quantize"]
+    assert list(first) == ALL == stage_names()
     assert first["clean"]["num_kept"] == 40
     capfd.readouterr()
     assert run(tiny_recipe) == first
     assert capfd.readouterr().err.count("not run again") == 6
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ("serve.port=9000", []),
+        ("serve.artifact=quantized", []),
+        ("quantize.bits=8", ["quantize"]),
+        ("merge.dtype=bfloat16", ["merge", "quantize"]),
+        ("evaluate.num_answers=2", ["evaluate"]),
+        ("train.learning_rate=2e-2", ["train", "evaluate", "merge", "quantize"]),
+        ("train.lora.r=4", ["train", "evaluate", "merge", "quantize"]),
+        ("prepare.seed=1", ["prepare", "train", "evaluate", "merge", "quantize"]),
+        # Cleaning runs again, but what it writes is the same, so nothing after it does.
+        ("clean.squeeze_marks=false", ["clean"]),
+    ],
+)
+def test_a_changed_setting_runs_its_stage_and_what_follows(again, capfd, override, expected):
+    capfd.readouterr()
+    run(again(override))
+    assert ran(capfd) == expected
+    run(again(override))
+    assert ran(capfd) == []
+
+
+def test_an_edited_data_file_is_noticed(finished, again, tmp_path, capfd):
+    path = tmp_path / "rows.json"
+    same = f"data.sources[0].path={path}"
+    run(again(same))  # another path with the same content: origins differ
+    assert "clean" in ran(capfd)
+    path.write_text(json.dumps([*alpaca_rows(40), {"instruction": "New?", "output": "Yes."}]))
+    assert run(again(same))["clean"]["num_kept"] == 41
+    assert ran(capfd) == ALL
+
+
+def test_a_data_file_that_is_only_touched_changes_nothing(again, finished, capfd):
+    (finished / "rows.json").touch()
+    run(again())
+    assert ran(capfd) == []
+
+
+@pytest.mark.parametrize(
+    "stage, name",
+    [
+        ("clean", "conversations.jsonl"),
+        ("prepare", "summary.json"),
+        ("train", "adapter/adapter_model.safetensors"),
+        ("evaluate", "answers.csv"),
+        ("merge", "model/model.safetensors"),
+        ("quantize", "gate.json"),
+    ],
+)
+@pytest.mark.parametrize("harm", ["deleted", "altered"])
+def test_harm_to_an_output_is_mended_by_running_that_stage_alone(
+    again, finished, tmp_path, capfd, stage, name, harm
+):
+    path = tmp_path / "run" / FOLDERS[stage] / name
+    before = path.read_bytes()
+    if harm == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    run(again())
+    assert ran(capfd) == [stage]
+    assert path.read_bytes() == before
+
+
+def test_force_runs_every_stage_again(again, capfd):
+    run(again(), force=True)
+    assert ran(capfd) == ALL
+
+
+def test_force_on_one_verb_runs_it_alone(again, capfd):
+    run_stage("merge", again(), force=True)
+    assert ran(capfd) == ["merge"]
+
+
+def test_a_verb_runs_only_its_own_stage(again, capfd):
+    run_stage("evaluate", again("evaluate.num_answers=3", "merge.dtype=float16"))
+    assert ran(capfd) == ["evaluate"]
+
+
+def test_a_verb_whose_ancestor_was_not_run_is_refused(tiny_recipe):
+    with pytest.raises(RunError, match="clean has not been run here yet") as caught:
+        run_stage("train", tiny_recipe)
+    assert "burnish clean RECIPE" in caught.value.remedy
+    assert "burnish run RECIPE" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "verb, override, stale",
+    [
+        ("prepare", "clean.strip_html=false", "clean"),
+        ("train", "prepare.seed=1", "prepare"),
+        ("merge", "train.learning_rate=1e-3", "train"),
+        ("quantize", "train.learning_rate=1e-3", "train"),
+        ("quantize", "merge.dtype=float16", "merge"),
+    ],
+)
+def test_a_verb_whose_ancestor_is_stale_is_refused(again, capfd, verb, override, stale):
+    with pytest.raises(RunError, match=f"settings of {stale} have changed since it was run"):
+        run_stage(verb, again(override))
+    assert ran(capfd) == []
+
+
+def test_a_verb_whose_ancestors_files_are_harmed_is_refused(again, tmp_path):
+    (tmp_path / "run" / FOLDERS["train"] / "adapter" / "adapter_config.json").unlink()
+    with pytest.raises(RunError, match="files of train are missing or changed"):
+        run_stage("merge", again())
+
+
+def test_require_gives_the_folder_of_a_stage_that_is_done(again, tmp_path):
+    assert require("quantize", again()) == RunDir(tmp_path / "run")
+    with pytest.raises(RunError, match="settings of merge have changed"):
+        require("merge", again("merge.dtype=float16"))
+    (tmp_path / "run" / FOLDERS["merge"] / "parity.json").unlink()
+    with pytest.raises(RunError, match="files of merge are missing or changed"):
+        require("merge", again())
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from burnish.run_dir import RunDir
+with RunDir(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_two_processes_do_not_work_in_one_run_folder(again, tmp_path, capfd):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        for work in (lambda: run(again()), lambda: run_stage("clean", again())):
+            with pytest.raises(RunError, match="another burnish is at work") as caught:
+                work()
+            assert "run_dir" in caught.value.remedy
+    finally:
+        holder.communicate("\n")
+    run(again())  # the lock is gone with its holder
+    assert ran(capfd) == []
+
+
+class _Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_a_crash_in_a_stage_leaves_the_stages_before_it_usable(again, monkeypatch, capfd, stage):
+    loaded = again()
+
+    def crash(self, recipe, folder):
+        raise _Crash
+
+    folder = RunDir(loaded.run_dir)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.Stage, "call", crash)
+        with pytest.raises(_Crash):
+            run_stage(stage, loaded, force=True)
+    assert stage not in folder.read_manifest()["stages"]
+    capfd.readouterr()
+    run(loaded)
+    # What a stage after it made is still right, since its inputs come out the same.
+    assert ran(capfd)[0] == stage
+    assert list(folder.read_manifest()["stages"]) == ALL
+
+
+def test_the_manifest_links_every_stage_to_its_parents(again):
+    loaded = again()
+    stages = RunDir(loaded.run_dir).read_manifest()["stages"]
+    assert {name: sorted(entry["parents"]) for name, entry in stages.items()} == {
+        "clean": [],
+        "prepare": ["clean"],
+        "train": ["prepare"],
+        "evaluate": ["prepare", "train"],
+        "merge": ["prepare", "train"],
+        "quantize": ["merge", "prepare"],
+    }
+    assert stages["train"]["parents"]["prepare"] == stages["merge"]["parents"]["prepare"]
+    assert len(stages["clean"]["outside"]) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"stages": 3}', '{"stages": {"clean": 1}}', '{"stages": {"clean": {}}}'],
+)
+def test_a_manifest_that_is_none_is_told_with_its_remedy(again, tmp_path, text):
+    (tmp_path / "run" / "manifest.json").write_text(text)
+    with pytest.raises(BurnishError, match=r"manifest\.json: this is no manifest") as caught:
+        run(again())
+    assert "Delete the file" in caught.value.remedy

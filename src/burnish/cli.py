@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,10 +37,16 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error
 
 Report = Mapping[str, Any]
 
+INTERRUPTED = 130
+"""The exit code with which typer answers Ctrl-C."""
+
 
 def main() -> None:
     """The entry point: an error a user can meet is one message and exit code 2."""
     debug = "--debug" in sys.argv
+    if not debug:
+        # Libraries tell one another about their next versions there; users can do nothing about it.
+        warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()
     except BurnishError as error:
@@ -47,9 +54,12 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("stopped; what was finished stays, and a rerun goes on from there", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            print(
+                "stopped: what is finished stays, and a rerun goes on from there", file=sys.stderr
+            )
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

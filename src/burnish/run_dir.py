@@ -149,7 +149,8 @@ class RunDir:
             raise RunError(
                 str(path), f"this is no manifest: {error}.", "Delete the file to run all again."
             ) from None
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("stages"), dict):
+        stages = manifest.get("stages") if isinstance(manifest, dict) else None
+        if not isinstance(stages, dict) or not all(map(_is_entry, stages.values())):
             raise RunError(
                 str(path), "this is no manifest of burnish.", "Delete the file to run all again."
             )
@@ -182,6 +183,10 @@ class RunDir:
         """Whether a stage's files are as they were; one of the same size and time is not read."""
         folder = self.folder(stage)
         return all(_is_unchanged(folder / name, entry) for name, entry in outputs.items())
+
+
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and {"key", "finished", "report", "outputs"} <= value.keys()
 
 
 def now() -> str:

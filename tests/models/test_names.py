@@ -159,6 +159,8 @@ def hub(tiny_model, tmp_path, monkeypatch):
 
 def point_at(monkeypatch, constants, endpoint, cache):
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
@@ -179,7 +181,7 @@ def test_a_model_is_fetched_from_the_hub_once(hub, capfd):
 
 def test_pickled_weights_are_fetched_only_where_allowed(hub):
     del hub.files["model.safetensors"]
-    with pytest.raises(ModelError, match="there are no weights|pickle"):
+    with pytest.raises(ModelError, match=r"there are no weights|pickle"):
         find_model(section("owner/good"))
     folder = find_model(section("owner/good", allow_pickle=True))
     assert (folder / "pytorch_model.bin").read_bytes() == b"pickle"

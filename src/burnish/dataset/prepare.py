@@ -71,7 +71,7 @@ def prepare(model: ModelSection, section: PrepareSection, run: RunDir) -> Prepar
         tokenizer.save_pretrained(str(folder / "tokenizer"))
         write_jsonl(folder / "rejected.jsonl", (r.as_dict() for r in rejections))
         write_jsonl(folder / "cut.jsonl", _cut_rows(rendered))
-        write_json(folder / "summary.json", report.model_dump())
+        write_json(folder / "summary.json", report.model_dump(exclude={"folder"}))
     _say_what_matters(report, section)
     return report
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 from burnish.conversation import Conversation
 from burnish.recipe import PrepareSection
@@ -19,24 +20,20 @@ def assign_splits(
     A conversation's place follows from a hash of its first question and the seed: equal questions
     stay on one side, and rows added later do not move old ones. The shares are therefore met on
     average, not exactly. A split that would come out empty though it has a share takes the
-    question whose hash is nearest, training first; with fewer questions than splits, the
-    validation split stays empty first.
+    question of the largest one whose hash is nearest; with fewer questions than splits, training
+    comes first.
     """
     places = [place(conversation, section.seed) for conversation in conversations]
-    names = [_split_at(value, section) for value in places]
-    held_out = (
-        ("test", section.test_size, 0.0),
-        ("validation", section.validation_size, section.test_size),
-    )
-    if places and "train" not in names:
-        names = _moved(places, names, max(places), "train")
-    for name, share, target in held_out:
-        spare = {value for value, n in zip(places, names, strict=True) if n == "train"}
-        if share > 0 and name not in names and len(spare) > 1:
-            names = _moved(places, names, _nearest(spare, target), name)
+    split_of = {value: _split_at(value, section) for value in places}
+    wanted = [("train", 1.0)]
+    wanted += [("test", 0.0)] if section.test_size else []
+    wanted += [("validation", section.test_size)] if section.validation_size else []
+    for name, target in wanted:
+        if split_of and name not in split_of.values():
+            _fill(split_of, name, target)
     splits: dict[str, list[Conversation]] = {name: [] for name in SPLITS}
-    for conversation, name in zip(conversations, names, strict=True):
-        splits[name].append(conversation)
+    for conversation, value in zip(conversations, places, strict=True):
+        splits[split_of[value]].append(conversation)
     return splits
 
 
@@ -55,9 +52,10 @@ def _split_at(value: float, section: PrepareSection) -> str:
     return "train"
 
 
-def _moved(places: Sequence[float], names: Sequence[str], chosen: float, to: str) -> list[str]:
-    return [to if value == chosen else name for value, name in zip(places, names, strict=True)]
-
-
-def _nearest(places: Iterable[float], target: float) -> float:
-    return min(places, key=lambda value: abs(value - target))
+def _fill(split_of: dict[float, str], name: str, target: float) -> None:
+    """Moves the question nearest to `target` from the largest split to an empty one."""
+    sizes = Counter(split_of.values())
+    largest = max(SPLITS, key=lambda split: sizes[split])
+    if sizes[largest] > 1 or name == "train":
+        spare = [value for value, split in split_of.items() if split == largest]
+        split_of[min(spare, key=lambda value: abs(value - target))] = name

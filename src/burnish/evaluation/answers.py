@@ -53,7 +53,8 @@ def write_answers(
     path: Path, questions: Sequence[Question], base: Sequence[str], adapter: Sequence[str]
 ) -> None:
     """Writes answers.csv: UTF-8 with a byte order mark, as spreadsheets want it."""
-    with path.open("w", encoding="utf-8-sig", newline="") as file:
+    # Half a surrogate pair, which JSON can hold and UTF-8 can't, becomes its escape.
+    with path.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
         for question, base_answer, adapter_answer in zip(questions, base, adapter, strict=True):

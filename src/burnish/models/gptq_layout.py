@@ -14,11 +14,11 @@ Source: the AutoGPTQ project's quantized linear layer; read alike by vLLM and gp
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from burnish.errors import MissingExtraError, ModelError
+from burnish.models.names import read_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +86,7 @@ def load_dequantized(folder: Path, *, dtype: Any) -> PreTrainedModel:
         raise MissingExtraError("safetensors", "train") from None
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config: dict[str, Any] = dict(read_config(folder))
     settings = config.pop("quantization_config", None) or {}
     if settings.get("quant_method") != "gptq":
         raise ModelError(str(folder), "this model is not quantized by GPTQ.", "")

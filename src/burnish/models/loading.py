@@ -105,6 +105,7 @@ def load_artifact(artifact: str, section: ModelSection, run: RunDir) -> PreTrain
 
 def _load(folder: Path, **options: Any) -> PreTrainedModel:
     _import_torch()
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
@@ -122,7 +123,7 @@ def _load(folder: Path, **options: Any) -> PreTrainedModel:
         return AutoModelForCausalLM.from_pretrained(str(folder), **options)
     except ImportError as error:
         raise ModelError(str(folder), str(error).strip().splitlines()[0], "") from None
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if "out of memory" in str(error):
             raise
         raise ModelError(
@@ -175,7 +176,8 @@ def set_threads() -> int:
     """Lets torch use the cores that this process may use; returns their number."""
     torch = _import_torch()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = int(os.environ.get("OMP_NUM_THREADS") or cores or 1)
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2" is legal too
+    wanted = int(asked) if asked.isdecimal() and int(asked) else cores or 1
     if wanted > (cores or 1):
         warn(f"OMP_NUM_THREADS is {wanted}, more than the {cores} cores of this process")
     torch.set_num_threads(wanted)

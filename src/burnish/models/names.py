@@ -17,6 +17,7 @@ MODELSCOPE = "modelscope:"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.py"]
+_BROKEN = "Check that the download is whole, or fetch the model again."
 _PICKLED = ["*.bin", "*.pt", "*.pth"]
 
 
@@ -170,6 +171,16 @@ def _first_line(error: BaseException) -> str:
 
 
 def read_config(folder: Path) -> dict[str, object]:
-    """The model's config.json."""
-    config: dict[str, object] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    """The model's config.json.
+
+    Raises:
+        ModelError: it is no JSON object.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(str(path), f"this is no JSON: {_first_line(error)}.", _BROKEN) from None
+    if not isinstance(config, dict):
+        raise ModelError(str(path), "this is no JSON object.", _BROKEN)
     return config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -17,11 +18,19 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from burnish.conversation import Message
-from burnish.errors import BurnishError
+from burnish.errors import BurnishError, ServingError
 from burnish.generation import Sampling
 from burnish.recipe import ServeSection
+from burnish.serving.body_limit import BodyLimit
 from burnish.serving.engine import Busy, Engine, Job, Piece
 from burnish.serving.protocol import MAX_BODY_BYTES, ChatRequest, GenerateRequest, usage
+
+logger = logging.getLogger("uvicorn.error")
+"""The server's log, where the trace of a failed answer goes: a client gets no inner workings."""
+
+
+class AnswerFailed(ServingError):
+    """The worker met an error that is not the client's."""
 
 
 def create_app(engine: Engine, section: ServeSection, model_name: str) -> FastAPI:
@@ -32,7 +41,8 @@ def create_app(engine: Engine, section: ServeSection, model_name: str) -> FastAP
         section: defaults for what requests leave out.
         model_name: what /v1/models lists.
     """
-    app = FastAPI(title="burnish", max_body_size=MAX_BODY_BYTES)
+    app = FastAPI(title="burnish")
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
     _add_error_handlers(app)
     card = {
         "id": model_name,
@@ -98,10 +108,15 @@ class _Answer:
     pieces: asyncio.Queue[Piece]
 
     async def texts(self) -> AsyncIterator[str]:
-        """The answer piece by piece, as it is made."""
+        """The answer piece by piece, as it is made.
+
+        Raises:
+            AnswerFailed: the worker met an error, which is in the log.
+        """
         while (piece := await self.pieces.get()) is not None:
             if isinstance(piece, Exception):
-                raise piece
+                logger.error("an answer failed", exc_info=piece)
+                raise AnswerFailed("server", "the answer failed.", "The server's log says why.")
             yield piece
 
     def usage(self) -> dict[str, int]:
@@ -154,9 +169,9 @@ async def _events(answer: _Answer, head: dict[str, Any], *, counted: bool) -> As
         try:
             async for text in answer.texts():
                 yield event({"content": text})
-        except Exception:  # the status line is gone already: say so in the stream
-            yield f"data: {json.dumps(_problem('the answer failed', 'server_error'))}\n\n"
-            raise
+        except AnswerFailed as error:  # the status line is gone already: say so in the stream
+            yield f"data: {json.dumps(_problem(str(error), 'server_error'))}\n\n"
+            return
         yield event({}, answer.job.finish_reason)
         if counted:
             yield event(None)
@@ -184,10 +199,9 @@ def _add_error_handlers(app: FastAPI) -> None:
         body = _problem(str(error.detail), "invalid_request_error")
         return JSONResponse(body, error.status_code, headers=error.headers)
 
-    @app.exception_handler(Exception)
-    async def broken(request: Request, error: Exception) -> JSONResponse:
-        # The trace goes to the server's log; a client gets no inner workings.
-        return JSONResponse(_problem("the answer failed", "server_error"), 500)
+    @app.exception_handler(AnswerFailed)
+    async def broken(request: Request, error: AnswerFailed) -> JSONResponse:
+        return JSONResponse(_problem(str(error), "server_error"), 500)
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> JSONResponse:

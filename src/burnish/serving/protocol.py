@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from burnish.conversation import Message
 from burnish.generation import Sampling
@@ -39,6 +39,13 @@ class _Request(BaseModel):
     top_p: TopP | None = None
     repetition_penalty: Penalty | None = None
     seed: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None}
 
     def _sampling(self, defaults: ServeSection, max_new_tokens: int | None) -> Sampling:
         def chosen(name: str) -> Any:

@@ -1,0 +1,152 @@
+"""From conversations to saved splits, through the pipeline."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import pytest
+
+from burnish.conversation import IGNORE_INDEX
+from burnish.errors import DataError
+from burnish.pipeline import run_stage
+from burnish.recipe_file import load_recipe
+from burnish.run_dir import RunDir
+from tests.conftest import alpaca_rows, byte_tokenizer, tiny_llama, write_recipe
+
+SPLITS = ("train", "validation", "test")
+
+
+def recipe_for(folder, model, rows, prepare="{max_length: 128}"):
+    text = f"""\
+run_dir: {{folder}}/run
+model: {{{{name_or_path: {model}}}}}
+data: {{{{sources: [{{{{path: {{data}}}}}}]}}}}
+prepare: {prepare.replace("{", "{{").replace("}", "}}")}
+"""
+    return load_recipe(write_recipe(folder, text, rows))
+
+
+def prepared(loaded):
+    run_stage("clean", loaded)
+    return run_stage("prepare", loaded), RunDir(loaded.run_dir)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_each_split_opens_with_datasets_and_holds_tokens_labels_and_words(tiny_recipe):
+    report, run = prepared(tiny_recipe)
+    assert sum(report["num_examples"].values()) == 40
+    assert all(report["num_examples"].values())
+    for name in SPLITS:
+        data = datasets.load_from_disk(str(run.split(name)))
+        assert len(data) == report["num_examples"][name]
+        assert sum(map(len, data["input_ids"])) == report["num_tokens"][name]
+        for row in data:
+            assert len(row["input_ids"]) == len(row["labels"])
+            assert [m["role"] for m in row["messages"]] == ["user", "assistant"]
+            assert ":" in row["origin"]
+            spoken = [label for label in row["labels"] if label != IGNORE_INDEX]
+            assert byte_tokenizer().decode(spoken) == row["messages"][1]["content"] + "<|im_end|>"
+
+
+def test_an_empty_split_opens_too(tmp_path, tiny_model):
+    prepare = "{max_length: 128, validation_size: 0, test_size: 0}"
+    report, run = prepared(recipe_for(tmp_path, tiny_model, alpaca_rows(4), prepare))
+    assert report["num_examples"] == {"train": 4, "validation": 0, "test": 0}
+    assert len(datasets.load_from_disk(str(run.split("test")))) == 0
+
+
+def test_every_conversation_becomes_an_example_or_a_rejection(tmp_path, tiny_model):
+    rows = alpaca_rows(20)
+    rows[3]["instruction"] = "long " * 60
+    rows[7]["output"] = "long " * 60
+    report, run = prepared(recipe_for(tmp_path, tiny_model, rows))
+    conversations = lines(run.conversations)
+    assert len(conversations) == 20
+    assert report["num_rejected"] == {"no_answer_left": 1}
+    assert sum(report["num_examples"].values()) == 19
+    assert report["num_cut"] == 1
+    assert report["num_without_stop_token"] == 1
+    assert report["longest"] == 128
+    (rejected,) = lines(run.folder("prepare") / "rejected.jsonl")
+    assert rejected["rule"] == "no_answer_left"
+    assert "max_length 128 cuts off the whole answer" in rejected["reason"]
+    assert rejected["origin"] == conversations[3]["origin"]
+    (cut,) = lines(run.folder("prepare") / "cut.jsonl")
+    assert cut["origin"] == conversations[7]["origin"]
+    kept = [row["origin"] for name in SPLITS for row in datasets.load_from_disk(run.split(name))]
+    assert sorted([*kept, rejected["origin"]]) == sorted(c["origin"] for c in conversations)
+
+
+def test_a_row_that_is_too_long_can_be_rejected_instead_of_cut(tmp_path, tiny_model):
+    rows = alpaca_rows(20)
+    rows[7]["output"] = "long " * 60
+    prepare = "{max_length: 128, too_long: reject}"
+    report, run = prepared(recipe_for(tmp_path, tiny_model, rows, prepare))
+    assert report["num_rejected"] == {"too_long": 1}
+    assert report["num_cut"] == 0
+    (rejected,) = lines(run.folder("prepare") / "rejected.jsonl")
+    assert "tokens longer than 128" in rejected["reason"]
+
+
+def test_where_nothing_is_left_the_first_row_says_why(tmp_path, tiny_model):
+    loaded = recipe_for(tmp_path, tiny_model, alpaca_rows(4), "{max_length: 8}")
+    run_stage("clean", loaded)
+    with pytest.raises(DataError, match="none of 4 conversations is left") as caught:
+        run_stage("prepare", loaded)
+    assert "rows.json" in caught.value.where
+    assert caught.value.remedy == "Raise prepare.max_length."
+    assert not RunDir(loaded.run_dir).folder("prepare").exists()
+
+
+def test_rows_that_the_template_refuses_are_rejected_with_the_templates_reason(tmp_path):
+    from tests.test_rendering import of_shape
+
+    model = tmp_path / "model"
+    tokenizer = of_shape("gemma")
+    tiny_llama(len(tokenizer)).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    rows = alpaca_rows(10)
+    rows[2]["system"] = "Be kind."
+    report, run = prepared(recipe_for(tmp_path, model, rows))
+    assert report["num_rejected"] == {"chat_template": 1}
+    (rejected,) = lines(run.folder("prepare") / "rejected.jsonl")
+    assert "roles must alternate" in rejected["reason"]
+    assert "Remove the system prompt" in rejected["reason"]
+
+
+def test_the_tokenizer_is_kept_with_the_template_of_the_run(tmp_path, tiny_model):
+    from transformers import AutoTokenizer
+
+    loaded = load_recipe(
+        write_recipe(
+            tmp_path,
+            f"""\
+run_dir: {{folder}}/run
+model: {{{{name_or_path: {tiny_model}, chat_template: plain_en}}}}
+data: {{{{sources: [{{{{path: {{data}}}}}}]}}}}
+""",
+        )
+    )
+    report, run = prepared(loaded)
+    assert report["template"] == "plain_en"
+    kept = AutoTokenizer.from_pretrained(run.tokenizer)
+    text = kept.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
+    )
+    assert text == "### Instruction:\nHi\n\n### Response:\n"
+
+
+def test_preparing_twice_gives_the_same_rows(tmp_path, tiny_model):
+    first = tmp_path / "first"
+    second = tmp_path / "second"
+    found = []
+    for folder in (first, second):
+        folder.mkdir()
+        _, run = prepared(recipe_for(folder, tiny_model, alpaca_rows(20)))
+        data = [datasets.load_from_disk(str(run.split(name))) for name in SPLITS]
+        found.append([part["input_ids"][:] for part in data])
+    assert found[0] == found[1]
