@@ -75,7 +75,9 @@ def test_no_rows_make_empty_splits():
 @pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize("shares", [(0.1, 0.1), (0.45, 0.45), (0.01, 0.9)])
 @pytest.mark.parametrize("count, expected", [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1))])
-def test_a_tiny_set_fills_training_first_and_every_split_from_three_on(seed, shares, count, expected):
+def test_a_tiny_set_fills_training_first_and_every_split_from_three_on(
+    seed, shares, count, expected
+):
     section = PrepareSection(validation_size=shares[0], test_size=shares[1], seed=seed)
     splits = assign_splits(rows(count), section)
     sizes = tuple(len(splits[name]) for name in SPLITS)

@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file
 
 from burnish.errors import ExportError, RecipeError
-from burnish.export.layers import decoder_layers, first_inputs, hessians, linear_names
+from burnish.export.layers import decoder_layers, linear_names
 from burnish.export.merge import merge
 from burnish.export.quantize import fitting_group_size, quantize
 from burnish.models.loading import load_quantized, load_whole
@@ -189,35 +189,6 @@ def test_a_model_without_linear_layers_is_refused(tmp_path):
     merge(loaded.recipe.model, MergeSection(), run)
     with pytest.raises(ExportError, match="no plain linear layers"):
         quantize(loaded.recipe.model, small(), run)
-
-
-def test_a_model_whose_layers_are_not_found_is_refused():
-    model = tiny_llama(VOCAB)
-    model.config.num_hidden_layers = 5
-    with pytest.raises(ExportError, match="no list of 5 decoder layers"):
-        decoder_layers(model)
-
-
-def test_layers_that_do_not_feed_one_another_are_refused():
-    model = tiny_llama(VOCAB)
-    layers = decoder_layers(model)
-    layers[1].register_forward_pre_hook(
-        lambda m, args, kwargs: ((args[0] * 2,), kwargs), with_kwargs=True, prepend=True
-    )
-    with pytest.raises(ExportError, match="do not simply feed one another"), torch.no_grad():
-        first_inputs(model, layers, [[1, 2, 3]])
-
-
-def test_layers_with_the_same_input_share_a_hessian_and_idle_ones_round_to_nearest():
-    linears = {name: torch.nn.Linear(2, 2) for name in ("q", "k", "o", "idle")}
-    inputs = torch.tensor([[1.0, 2.0]])
-    with hessians(linears) as hessian_of:
-        linears["q"](inputs)
-        linears["k"](inputs)
-        linears["o"](inputs + 1)
-    assert hessian_of("q").tolist() == hessian_of("k").tolist() == [[2.0, 4.0], [4.0, 8.0]]
-    assert hessian_of("o").tolist() == [[8.0, 12.0], [12.0, 18.0]]
-    assert hessian_of("idle").tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
 def test_weights_that_do_not_read_back_are_refused_and_the_old_model_stays(merged, monkeypatch):

@@ -42,7 +42,7 @@ def reciting_model(tokenizer, text, *, ends=True, room=512):
     return model
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reciting():
     """Makes engines around models that recite, and closes them."""
     engines = []

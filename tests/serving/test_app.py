@@ -40,7 +40,7 @@ def serving(engine, section=GREEDY):
         listener.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(reciting):
     with serving(reciting("World头!")) as client:
         yield client
@@ -364,7 +364,7 @@ def test_a_client_that_leaves_ends_its_job(endless, stream):
     assert jobs[0].num_new < 400
 
 
-def test_a_full_line_is_answered_with_when_to_come_back(reciting, monkeypatch):
+def test_a_full_line_is_answered_with_when_to_come_back(reciting):
     engine = reciting("World")
     release, begun = threading.Event(), threading.Event()
 

@@ -69,6 +69,7 @@ def test_a_model_that_was_not_made_yet_names_the_verb_that_makes_it(prepared, ar
 SERVE = """
 import sys
 from pathlib import Path
+from burnish.recipe_file import load_recipe
 from burnish.run_dir import RunDir
 from burnish.serving.serve import serve
 
@@ -84,7 +85,9 @@ def test_it_says_where_it_listens_answers_and_ends_when_told_to(prepared, tmp_pa
     command = [sys.executable, "-c", SERVE, str(tmp_path / "recipe.yaml"), str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        report = json.loads(process.stdout.readline())
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]
+        report = json.loads(line)
         assert report == {
             "url": f"http://127.0.0.1:{port}",
             "model": "base",
