@@ -28,7 +28,7 @@ _OPTIONAL = ("torch", "peft", "accelerate", "bitsandbytes", "lm_eval", "fastapi"
 
 
 class DoctorReport(BaseModel):
-    """What was found; `largest_model_billions` is way -> largest model size in billions of weights."""
+    """What was found; `largest_model_billions` goes by how the base is held (full, 8-bit, 4-bit)."""
 
     model_config = ConfigDict(frozen=True)
 
