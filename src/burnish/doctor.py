@@ -28,7 +28,7 @@ _OPTIONAL = ("torch", "peft", "accelerate", "bitsandbytes", "lm_eval", "fastapi"
 
 
 class DoctorReport(BaseModel):
-    """What was found; `largest_model_billions` goes by how the base is held (full, 8-bit, 4-bit)."""
+    """What was found; `largest_model_billions` goes by how the base is held (full, 8 or 4 bits)."""
 
     model_config = ConfigDict(frozen=True)
 
