@@ -195,7 +195,7 @@ def _check_begins(holds: bool) -> None:
             "chat template",
             "rendering up to an assistant turn does not begin the whole conversation, "
             "so the tokens of that turn can't be told apart.",
-            "Train on the last turn alone, or choose model.chat_template: plain_en.",
+            "Split such rows into single turns, or choose model.chat_template: plain_en.",
         )
 
 
