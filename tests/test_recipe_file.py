@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from burnish.errors import RecipeError
@@ -294,6 +294,8 @@ def test_the_run_folder_is_named_after_the_recipe(tmp_path, monkeypatch):
     assert load_recipe(write(tmp_path, DATA)).run_dir == tmp_path / "runs" / "my"
 
 
+@example("\x85", 1.0, True)
+@example("a\u2028b\n\n c", 1.0, True)
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
     st.floats(min_value=1e-300, max_value=1e300),

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from burnish.errors import RecipeError
 from burnish.recipe import Recipe
@@ -71,8 +72,19 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, every setting written out."""
     stream = io.StringIO()
-    _yaml().dump(recipe.model_dump(mode="json"), stream)
+    _yaml().dump(_quoted(recipe.model_dump(mode="json")), stream)
     return stream.getvalue()
+
+
+def _quoted(value: Any) -> Any:
+    """The value with texts of unprintable characters in double quotes, where escapes keep them."""
+    if isinstance(value, dict):
+        return {name: _quoted(child) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_quoted(child) for child in value]
+    if isinstance(value, str) and not value.isprintable():
+        return DoubleQuotedScalarString(value)
+    return value
 
 
 def _yaml() -> YAML:
