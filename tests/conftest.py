@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from burnish.recipe_file import LoadedRecipe, load_recipe
 
-# A fault that hypothesis finds by chance is for a person's machine; CI tries the same inputs each time.
+# What hypothesis finds by chance is for a person at work; CI tries the same inputs each time.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
