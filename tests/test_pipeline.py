@@ -11,7 +11,7 @@ import pytest
 
 from burnish import pipeline
 from burnish.errors import BurnishError, RunError
-from burnish.pipeline import require, run, run_stage, stage_names
+from burnish.pipeline import STAGE_BY_NAME, require, run, run_stage
 from burnish.recipe_file import load_recipe
 from burnish.run_dir import FOLDERS, RunDir
 from tests.conftest import alpaca_rows, write_recipe
@@ -60,7 +60,7 @@ def ran(capfd):
 
 def test_every_stage_of_the_tiny_recipe_runs_and_a_second_run_does_nothing(tiny_recipe, capfd):
     first = run(tiny_recipe)
-    assert list(first) == ALL == stage_names()
+    assert list(first) == ALL == list(STAGE_BY_NAME)
     assert first["clean"]["num_kept"] == 40
     capfd.readouterr()
     assert run(tiny_recipe) == first

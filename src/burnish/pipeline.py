@@ -17,7 +17,7 @@ from burnish.errors import RunError
 from burnish.progress import say
 from burnish.recipe import Recipe
 from burnish.recipe_file import LoadedRecipe, dump_recipe
-from burnish.run_dir import FOLDERS, RunDir, digest, file_sha256, now, outputs_digest
+from burnish.run_dir import RunDir, digest, file_sha256, now, outputs_digest
 
 Report = dict[str, Any]
 
@@ -234,8 +234,3 @@ def _check_done(stage: Stage, recipe: Recipe, folder: RunDir) -> None:
         raise RunError(
             str(folder.folder(stage.name)), f"files of {stage.name} are missing or changed.", remedy
         )
-
-
-def stage_names() -> list[str]:
-    """The verbs that write a folder of the run, in order."""
-    return list(FOLDERS)
