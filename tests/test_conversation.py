@@ -1,19 +1,58 @@
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.conversation import IGNORE_INDEX, Conversation, Example, Message, Rejection
 
-messages = st.builds(
-    Message, st.sampled_from(["system", "user", "assistant", "tool"]), st.text(), st.text()
+calls = st.fixed_dictionaries(
+    {"name": st.text(), "arguments": st.dictionaries(st.text(), st.integers() | st.text())}
 )
+messages = st.builds(
+    Message,
+    st.sampled_from(["system", "user", "assistant", "tool", "text"]),
+    st.text(),
+    st.text(),
+    st.lists(calls, max_size=2).map(tuple),
+)
+tools = st.builds(lambda name: {"type": "function", "function": {"name": name}}, st.text())
 conversations = st.builds(
-    Conversation, st.lists(messages, min_size=1).map(tuple), st.just("raw.csv:2")
+    Conversation,
+    st.lists(messages, min_size=1).map(tuple),
+    st.just("raw.csv:2"),
+    tools=st.lists(tools, max_size=2).map(tuple),
+    groups=st.lists(st.text(), max_size=2).map(tuple),
+    stratum=st.text(),
+    weight=st.floats(0.01, 1000),
 )
 
 
 @given(conversations)
 def test_a_conversation_is_read_back_as_it_was_written(conversation):
-    assert Conversation.from_dict(conversation.as_dict()) == conversation
+    written = json.loads(json.dumps(conversation.as_dict()))
+    assert Conversation.from_dict(written) == conversation
+
+
+def test_what_is_empty_or_usual_is_not_written():
+    conversation = Conversation((Message("text", "a"),), "a:2")
+    assert conversation.as_dict() == {
+        "messages": [{"role": "text", "content": "a"}],
+        "origin": "a:2",
+    }
+
+
+def test_calls_and_tools_are_written_in_hugging_faces_form():
+    call = {"name": "f", "arguments": {"a": 1}}
+    assert Message("assistant", "", tool_calls=(call,)).as_dict() == {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"type": "function", "function": call}],
+    }
+
+
+def test_a_passage_has_no_question():
+    conversation = Conversation((Message("text", "a"),), "a:2")
+    assert (conversation.question, conversation.answer) == ((), "a")
 
 
 def test_an_input_is_written_only_where_there_is_one():

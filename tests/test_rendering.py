@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -466,6 +469,256 @@ def test_a_sentencepiece_tokenizer_keeps_prompt_and_training_alike(template):
     assert first.strip().endswith("</s>")
     assert "one 病" in first
     assert "three" in second
+
+
+WITH_TOOLS = (
+    "{% if tools %}{{ '<|im_start|>system\n' + (tools | tojson) + '<|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{{ message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    "{{ '\n<call>' + call['function']['name'] + ' ' + (call['function']['arguments'] | tojson) }}"
+    "{{ '</call>' }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ENDS_CALLS_OTHERWISE = WITH_TOOLS.replace(
+    "{{ '<|im_end|>\n' }}{% endfor %}",
+    "{{ '<|eom|>' if message['tool_calls'] else '<|im_end|>\n' }}{% endfor %}",
+)
+THINKS_LAST_WITH_TOOLS = WITH_TOOLS.replace(
+    "{{ message['content'] }}",
+    "{% if loop.last and message['role'] == 'assistant' %}{{ '<think></think>' }}{% endif %}"
+    "{{ message['content'] }}",
+)
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}},
+}
+CALL = {"name": "weather", "arguments": {"city": "罗马"}}
+
+
+def tool_talk(*, call=CALL, result='{"celsius": 21}', words="", tool=TOOL):
+    """A question, a call, its result and an answer; then a second question with its answer."""
+    turns = (
+        Message("user", "Is it warm?"),
+        Message("assistant", words, tool_calls=(call,)),
+        Message("tool", result),
+        Message("assistant", "Yes, 21 °C."),
+        *talk("Thanks", "Bye").messages,
+    )
+    return Conversation(turns, "tools.jsonl:1", tools=(tool,))
+
+
+def own_text(conversation, tokenizer, **options):
+    return tokenizer.apply_chat_template(
+        [m.as_dict() for m in conversation.messages],
+        tools=list(conversation.tools),
+        tokenize=False,
+        **options,
+    )
+
+
+def test_calls_and_answers_carry_loss_but_tools_and_results_do_not():
+    tokenizer = byte_tokenizer(WITH_TOOLS)
+    example = render_example(tool_talk(words="Let me see."), tokenizer, 10_000)
+    assert spoken(example, tokenizer) == [
+        'Let me see.\n<call>weather {"city": "罗马"}</call><|im_end|>',
+        "Yes, 21 °C.<|im_end|>",
+        "Bye<|im_end|>",
+    ]
+    own = own_text(tool_talk(words="Let me see."), tokenizer)
+    assert example.input_ids == ids_of(tokenizer, own.removesuffix("\n"))
+    assert json.dumps([TOOL]) in own
+
+
+def test_a_conversation_that_ends_with_a_call_learns_it():
+    tokenizer = byte_tokenizer(WITH_TOOLS)
+    conversation = replace(tool_talk(), messages=tool_talk().messages[:2])
+    example = render_example(conversation, tokenizer, 10_000)
+    assert spoken(example, tokenizer) == ['\n<call>weather {"city": "罗马"}</call><|im_end|>']
+
+
+@pytest.mark.parametrize("template", [WITH_TOOLS, ENDS_CALLS_OTHERWISE, THINKS_LAST_WITH_TOOLS])
+def test_a_prompt_with_tools_is_exactly_what_training_saw(template):
+    tokenizer = tokenizer_with(template, special=["<|eom|>"])
+    conversation = tool_talk()
+    example = render_example(conversation, tokenizer, 10_000)
+    for end in (1, 3, 5):
+        prompt = render_prompt(conversation.messages[:end], tokenizer, tools=conversation.tools)
+        assert example.input_ids[: len(prompt)] == prompt
+        assert example.labels[len(prompt) - 1] == IGNORE_INDEX
+        assert example.labels[len(prompt)] != IGNORE_INDEX
+
+
+def test_a_call_that_ends_with_a_token_of_its_own_carries_loss_up_to_that():
+    tokenizer = tokenizer_with(ENDS_CALLS_OTHERWISE, special=["<|eom|>"])
+    assert spoken(render_example(tool_talk(), tokenizer, 10_000), tokenizer) == [
+        '\n<call>weather {"city": "罗马"}</call><|eom|>',
+        "Yes, 21 °C.<|im_end|>",
+        "Bye<|im_end|>",
+    ]
+
+
+def test_a_template_that_writes_the_last_turn_otherwise_still_shows_its_calls():
+    tokenizer = tokenizer_with(THINKS_LAST_WITH_TOOLS)
+    assert spoken(render_example(tool_talk(), tokenizer, 10_000), tokenizer) == [
+        '\n<call>weather {"city": "罗马"}</call><|im_end|>',
+        "Yes, 21 °C.<|im_end|>",
+        "<think></think>Bye<|im_end|>",
+    ]
+
+
+NO_CALLS = WITH_TOOLS.replace("message['tool_calls'] or []", "[]")
+ONE_CALL = WITH_TOOLS.replace("message['tool_calls'] or []", "(message['tool_calls'] or [])[:1]")
+NO_ARGUMENTS = WITH_TOOLS.replace("(call['function']['arguments'] | tojson)", "''")
+NO_RESULTS = WITH_TOOLS.replace(
+    "{{ message['content'] }}",
+    "{% if message['role'] != 'tool' %}{{ message['content'] }}{% endif %}",
+)
+NO_WORDS = WITH_TOOLS.replace(
+    "{{ message['content'] }}",
+    "{% if not message['tool_calls'] %}{{ message['content'] }}{% endif %}",
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "what"),
+    [
+        (CHATML, "tools"),
+        (NO_CALLS, "tool calls"),
+        (ONE_CALL, "tool calls"),
+        (NO_ARGUMENTS, "tool calls"),
+        (NO_RESULTS, "tool results"),
+        (NO_WORDS, "words beside tool calls"),
+    ],
+)
+def test_a_template_that_leaves_something_of_the_tools_out_is_refused(template, what):
+    tokenizer = byte_tokenizer(template)
+    # The names stand in the question, too, and can't be mistaken for the call.
+    turns = list(tool_talk(words="weather").messages)
+    turns[0] = Message("user", 'weather {"city": "罗马"} {"celsius": 21}')
+    turns[1] = replace(turns[1], tool_calls=(CALL, {"name": "time", "arguments": {}}))
+    conversation = replace(tool_talk(), messages=tuple(turns))
+    with pytest.raises(DataError) as caught:
+        render_example(conversation, tokenizer, 10_000)
+    assert caught.value.where == "tools.jsonl:1"
+    assert caught.value.problem == f"this chat template does not write {what}."
+    assert caught.value.remedy.startswith("Choose a model whose chat template does")
+    with pytest.raises(DataError, match=f"does not write {what}"):
+        render_prompt(conversation.messages[:3], tokenizer, tools=conversation.tools)
+
+
+@pytest.mark.parametrize("name", PLAIN_TEMPLATES)
+def test_the_plain_templates_refuse_tools_and_calls(name):
+    tokenizer = byte_tokenizer(PLAIN_TEMPLATES[name])
+    talked = talk("a", "b")
+    with pytest.raises(DataError, match="does not write tools"):
+        render_example(replace(talked, tools=(TOOL,)), tokenizer, 500)
+    call = Conversation((talked.messages[0], Message("assistant", "", tool_calls=(CALL,))), "x:1")
+    with pytest.raises(DataError, match="does not write tool calls"):
+        render_example(call, tokenizer, 500)
+    with pytest.raises(DataError, match="no place for the role tool"):
+        render_example(tool_talk(), tokenizer, 500)
+
+
+def test_a_template_that_breaks_on_arguments_as_an_object_is_refused():
+    text_wanted = WITH_TOOLS.replace(
+        "(call['function']['arguments'] | tojson)", "call['function']['arguments']"
+    )
+    with pytest.raises(DataError, match="refuses these messages"):
+        render_example(tool_talk(), byte_tokenizer(text_wanted), 500)
+
+
+def test_a_template_that_writes_a_last_call_as_two_turns_is_refused():
+    two_turns = WITH_TOOLS.replace("'</call>'", "'</call><|im_end|>\n<|im_start|>assistant'")
+    conversation = replace(tool_talk(), messages=tool_talk().messages[:2])
+    with pytest.raises(DataError, match="can't be told apart"):
+        render_example(conversation, byte_tokenizer(two_turns), 10_000)
+
+
+def test_a_template_that_hides_calls_from_later_turns_is_refused():
+    hides = WITH_TOOLS.replace(
+        "message['tool_calls'] or []", "((message['tool_calls'] or []) if loop.last else [])"
+    )
+    with pytest.raises(DataError, match="does not write tool calls"):
+        render_example(tool_talk(), byte_tokenizer(hides), 10_000)
+
+
+def test_an_empty_result_need_not_be_written():
+    example = render_example(tool_talk(result=""), byte_tokenizer(WITH_TOOLS), 10_000)
+    assert len(spoken(example, SHARED)) == 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(speech, min_size=8, max_size=8))
+def test_only_the_template_writes_control_tokens_around_tools(texts):
+    name, key, value, result, words, tool_name, description, parameter = texts
+    tokenizer = SHARED_WITH_TOOLS
+    conversation = tool_talk(
+        call={"name": name, "arguments": {key: [value]}},
+        result=result,
+        words=words,
+        tool={
+            "type": "function",
+            "function": {"name": tool_name, "description": description, "x": {parameter: 1}},
+        },
+    )
+    example = render_example(conversation, tokenizer, 1_000_000)
+    # Six messages and the list of tools.
+    assert example.input_ids.count(START) == 7
+    assert example.input_ids.count(END) == 7
+    assert [x for x in example.labels if x == END] == [END] * 3
+    text = own_text(conversation, tokenizer).removesuffix("\n")
+    for mark in ("\ue0f0", "\ue0f1"):
+        text = text.replace(mark, "")
+    assert tokenizer.decode(example.input_ids) == text
+
+
+SHARED_WITH_TOOLS = byte_tokenizer(WITH_TOOLS)
+
+
+def passage(text):
+    return Conversation((Message("text", text),), "book.txt:3")
+
+
+def test_a_passage_is_learned_whole_with_an_eos_behind_it(tokenizer):
+    example = render_example(passage("Hi 头痛"), tokenizer, 100)
+    assert example.input_ids == [*ids_of(tokenizer, "Hi 头痛"), END]
+    assert example.labels == example.input_ids
+    assert (example.num_cut, example.origin) == (0, "book.txt:3")
+
+
+def test_a_passage_begins_with_bos_where_the_tokenizer_writes_one():
+    from tokenizers import processors
+
+    tokenizer = byte_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", START)]
+    )
+    assert tokenizer("a")["input_ids"][0] == START
+    example = render_example(passage("Hi"), tokenizer, 100)
+    assert example.input_ids == [START, *ids_of(tokenizer, "Hi"), END]
+    assert example.labels == [IGNORE_INDEX, *ids_of(tokenizer, "Hi"), END]
+
+
+def test_a_passage_that_does_not_fit_is_cut_and_its_eos_not_learned(tokenizer):
+    ids = ids_of(tokenizer, "abcdef")
+    fits = render_example(passage("abcdef"), tokenizer, 7)
+    assert (fits.labels, fits.num_cut) == ([*ids, END], 0)
+    cut = render_example(passage("abcdef"), tokenizer, 6)
+    assert (cut.input_ids, cut.labels, cut.num_cut) == (ids, ids, 1)
+    cut = render_example(passage("abcdef"), tokenizer, 4)
+    assert (cut.input_ids, cut.labels, cut.num_cut) == (ids[:4], ids[:4], 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=speech)
+def test_control_tokens_inside_a_passage_are_text(text):
+    example = render_example(passage(text), SHARED, 100_000)
+    assert example.input_ids.count(END) == 1
+    assert START not in example.input_ids
+    plain = text.replace("\ue0f0", "").replace("\ue0f1", "")
+    assert SHARED.decode(example.input_ids) == plain + "<|im_end|>"
 
 
 def test_the_templates_own_name_is_found(tokenizer):

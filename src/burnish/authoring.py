@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from burnish.cleaning.files import read_records
 from burnish.cleaning.layouts import guess_layout
 from burnish.conversation import Record
 from burnish.errors import DataError, RecipeError
 from burnish.models.embedded import NAME as EMBEDDED
-from burnish.recipe import Source
+from burnish.reading.files import read_records
+from burnish.recipe import DataSection, Source
 from burnish.recipe_file import load_recipe
 from burnish.run_dir import write_text
 
@@ -50,7 +50,7 @@ def new(data: Path, out: Path | None = None) -> NewReport:
         DataError: the file can't be read, or no column looks like a question or an answer.
         RecipeError: there is a file of that name already.
     """
-    records = _first_records(data)
+    records = first_records(str(data))
     layout = guess_layout(records[0].fields)
     columns = {} if layout else guess_columns(records)
     out = out or Path(f"{data.stem}.yaml")
@@ -66,11 +66,18 @@ def new(data: Path, out: Path | None = None) -> NewReport:
     )
 
 
-def _first_records(data: Path) -> list[Record]:
-    rows = itertools.islice(read_records(Source(path=str(data))), NUM_ROWS_READ)
+def first_records(data: str) -> list[Record]:
+    """The first readable rows of a file, of which there is at least one.
+
+    Raises:
+        DataError: the file can't be read, or none of its rows.
+    """
+    section = DataSection(sources=[Source(path=data)])
+    source, limit = section.sources[0], section.max_unpacked_gib
+    rows = itertools.islice(read_records(source, max_unpacked_gib=limit), NUM_ROWS_READ)
     records = [row for row in rows if isinstance(row, Record)]
     if not records:
-        raise DataError(str(data), "there is no readable row in this file.", "Look at the file.")
+        raise DataError(data, "there is no readable row in this file.", "Look at the file.")
     return records
 
 

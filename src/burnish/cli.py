@@ -176,6 +176,32 @@ def new(
 
 
 @app.command()
+def audit(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A data file, folder, pattern or hf: name; a recipe or a run folder.",
+        ),
+    ],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page, too.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="Whose tokens to count; else the recipe's."),
+    ] = None,
+    set_: Set = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look at data: lengths, faults, duplicates, and what cleaning would do. Changes nothing."""
+    from burnish.auditing.audit import audit as look
+
+    _report(lambda: look(target, set_ or (), model=model, page=html).model_dump(), as_json=json_)
+
+
+@app.command()
 def preview(
     recipe: RecipePath,
     row: Annotated[

@@ -13,7 +13,8 @@ from typing import Any, Literal
 IGNORE_INDEX = -100
 """The label of a token that carries no loss (PyTorch's and Hugging Face's convention)."""
 
-Role = Literal["system", "user", "assistant", "tool"]
+Role = Literal["system", "user", "assistant", "tool", "text"]
+"""Who speaks. `text` is nobody: the one message of a passage for continued pre-training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,48 +42,89 @@ class Message:
         role: who speaks.
         content: what is said.
         input: the context of an instruction (the `input` column of alpaca data); only with `user`.
+        tool_calls: the functions that the assistant calls, each {"name": str, "arguments": dict}.
     """
 
     role: Role
     content: str
     input: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
 
-    def as_dict(self) -> dict[str, str]:
-        """The message with Hugging Face's keys; `input` only where there is one."""
-        plain = {"role": self.role, "content": self.content}
-        return {**plain, "input": self.input} if self.input else plain
+    def as_dict(self) -> dict[str, Any]:
+        """The message with Hugging Face's keys; `input` and `tool_calls` only where there are."""
+        value: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.input:
+            value["input"] = self.input
+        if self.tool_calls:
+            value["tool_calls"] = [
+                {"type": "function", "function": dict(call)} for call in self.tool_calls
+            ]
+        return value
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Message:
         """The message that `as_dict` wrote."""
-        return cls(value["role"], value["content"], value.get("input") or "")
+        calls = tuple(call["function"] for call in value.get("tool_calls") or ())
+        return cls(value["role"], value["content"], value.get("input") or "", calls)
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order, with the origin of the row that they came from."""
+    """Messages in order, with the origin of the row that they came from.
+
+    Attributes:
+        messages: the turns.
+        origin: `file:line` of the row.
+        tools: JSON schemas of the functions that the assistant may call.
+        groups: what the row must share a split with: hashes of the first rows of its
+            near-duplicates, of its question and of its column of that name.
+        stratum: the value of the column by which splits are balanced.
+        weight: how often the row is trained on.
+    """
 
     messages: tuple[Message, ...]
     origin: str
+    tools: tuple[dict[str, Any], ...] = ()
+    groups: tuple[str, ...] = ()
+    stratum: str = ""
+    weight: float = 1.0
 
     def as_dict(self) -> dict[str, Any]:
-        """A line of conversations.jsonl."""
-        return {"messages": [m.as_dict() for m in self.messages], "origin": self.origin}
+        """A line of conversations.jsonl; what is empty or usual is left out."""
+        value: dict[str, Any] = {
+            "messages": [m.as_dict() for m in self.messages],
+            "origin": self.origin,
+        }
+        if self.tools:
+            value["tools"] = list(self.tools)
+        if self.groups:
+            value["groups"] = list(self.groups)
+        if self.stratum:
+            value["stratum"] = self.stratum
+        if self.weight != 1.0:
+            value["weight"] = self.weight
+        return value
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Conversation:
         """The conversation that `as_dict` wrote."""
-        messages = tuple(Message.from_dict(m) for m in value["messages"])
-        return cls(messages, value["origin"])
+        return cls(
+            messages=tuple(Message.from_dict(m) for m in value["messages"]),
+            origin=value["origin"],
+            tools=tuple(value.get("tools") or ()),
+            groups=tuple(value.get("groups") or ()),
+            stratum=value.get("stratum") or "",
+            weight=float(value.get("weight") or 1.0),
+        )
 
     @property
     def question(self) -> tuple[Message, ...]:
-        """Everything before the last assistant message."""
+        """Everything before the last assistant message; nothing in a passage of plain text."""
         return self.messages[:-1]
 
     @property
     def answer(self) -> str:
-        """What the assistant says last."""
+        """What the assistant says last, or the passage."""
         return self.messages[-1].content
 
 

@@ -6,6 +6,7 @@ the outside files that it reads. It is run again only when the key or its files 
 
 from __future__ import annotations
 
+import glob
 import importlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,11 +18,9 @@ from burnish.errors import RunError
 from burnish.progress import say
 from burnish.recipe import Recipe
 from burnish.recipe_file import LoadedRecipe, dump_recipe
-from burnish.run_dir import RunDir, digest, file_sha256, now, outputs_digest
+from burnish.run_dir import KEY_FILE, RunDir, digest, file_sha256, now, outputs_digest
 
 Report = dict[str, Any]
-
-KEY_FILE = ".key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +51,24 @@ class Stage:
 
 
 def _source_hashes(recipe: Recipe) -> Report:
-    """The sha256 of every source file; a folder goes by the names, sizes and times of its files."""
-    hashes: Report = {}
-    for source in recipe.data.sources:
-        path = Path(source.path).expanduser()
-        if path.is_file():
-            hashes[source.path] = file_sha256(path)
-        elif path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file())
-            hashes[source.path] = digest(
-                [[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
-            )
-    return hashes
+    """The sha256 of every file that is read; a folder goes by the names, sizes and times."""
+    asked = recipe.clean.contamination
+    names = [source.path for source in recipe.data.sources]
+    names += [*asked.against, *filter(None, [asked.benchmarks_folder])]
+    hashes = {name: _content_hash(name) for name in names}
+    return {name: value for name, value in hashes.items() if value}
+
+
+def _content_hash(name: str) -> str | None:
+    """The hash of a file, a folder or the files that fit a pattern; None of what is elsewhere."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return file_sha256(path)
+    files = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
+    found = sorted(p for p in files if p.is_file())
+    if not found:
+        return None
+    return digest([[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found])
 
 
 def _model_fingerprint(recipe: Recipe) -> Report:
@@ -73,7 +78,13 @@ def _model_fingerprint(recipe: Recipe) -> Report:
 
 
 STAGES = (
-    Stage("clean", "burnish.cleaning.clean:clean", ("data", "clean"), outside=_source_hashes),
+    Stage(
+        "clean",
+        "burnish.cleaning.clean:clean",
+        ("data", "clean"),
+        outside=_source_hashes,
+        resumable=True,
+    ),
     Stage(
         "prepare",
         "burnish.dataset.prepare:prepare",

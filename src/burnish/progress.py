@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
@@ -27,7 +27,14 @@ def warn(text: str) -> None:
     stderr.print(f"[yellow]warning:[/yellow] {escape(text)}")
 
 
-def track(items: Iterable[Item], what: str, *, total: int | None, unit: str) -> Iterator[Item]:
+def track(
+    items: Iterable[Item],
+    what: str,
+    *,
+    total: int | None,
+    unit: str,
+    size: Callable[[Item], int] = lambda item: 1,
+) -> Iterator[Item]:
     """Yields the items, with a bar on a terminal and a line every ten seconds in a log.
 
     Args:
@@ -35,14 +42,17 @@ def track(items: Iterable[Item], what: str, *, total: int | None, unit: str) -> 
         what: the work, such as "clean".
         total: how many there are; None where that is not known.
         unit: what is counted, such as "rows".
+        size: how many of them an item is.
     """
     if stderr.is_terminal:
-        yield from _with_bar(items, what, total=total, unit=unit)
+        yield from _with_bar(items, what, total, unit, size)
     else:
-        yield from _with_lines(items, what, total=total, unit=unit)
+        yield from _with_lines(items, what, total, unit, size)
 
 
-def _with_bar(items: Iterable[Item], what: str, *, total: int | None, unit: str) -> Iterator[Item]:
+def _with_bar(
+    items: Iterable[Item], what: str, total: int | None, unit: str, size: Callable[[Item], int]
+) -> Iterator[Item]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -53,18 +63,22 @@ def _with_bar(items: Iterable[Item], what: str, *, total: int | None, unit: str)
     started = time.monotonic()
     with Progress(*columns, console=stderr, transient=True) as progress:
         task = progress.add_task(what, total=total, speed="")
-        for count, item in enumerate(items, start=1):
+        count = 0
+        for item in items:
             yield item
+            count += size(item)
             rate = count / max(time.monotonic() - started, 1e-9)
-            progress.update(task, advance=1, speed=f"{rate:,.0f} {unit}/s")
+            progress.update(task, completed=count, speed=f"{rate:,.0f} {unit}/s")
 
 
 def _with_lines(
-    items: Iterable[Item], what: str, *, total: int | None, unit: str
+    items: Iterable[Item], what: str, total: int | None, unit: str, size: Callable[[Item], int]
 ) -> Iterator[Item]:
     started = last = time.monotonic()
-    for count, item in enumerate(items, start=1):
+    count = 0
+    for item in items:
         yield item
+        count += size(item)
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now

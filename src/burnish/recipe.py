@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Strategy = Literal["no", "steps", "epoch"]
+LanguageName = Literal["zh", "en", "ja", "ko", "ru", "ar", "th", "hi", "el", "he"]
+PrivacyKind = Literal[
+    "mobile", "landline", "resident_id", "bank_card", "email", "ip", "wechat", "qq", "name"
+]
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -70,27 +74,57 @@ class Columns(Section):
     """The answer to learn."""
     system: str | None = None
     """The system prompt, if any."""
+    history: str | None = None
+    """Earlier turns, a list of [question, answer] pairs, if any."""
+    text: str | None = None
+    """The one column that holds a transcript (layout transcript) or a passage (layout text)."""
 
 
 class Source(Section):
-    """One file or data set of examples."""
+    """One file, folder or data set of examples."""
 
     path: str
-    """A csv, tsv, json, jsonl or parquet file, a folder written by `save_to_disk`, or the id of a
-    data set on the Hugging Face hub (`hf:owner/name`). Relative to the working directory."""
-    layout: Literal["auto", "alpaca", "messages", "sharegpt", "prompt_completion"] = "auto"
-    """How a row holds its conversation; `auto` looks at the first row's columns."""
+    """A csv, tsv, json, jsonl, parquet, txt, md, docx or pdf file (also with .gz behind it, or many
+    in a .zip), a folder of such files, a pattern (`data/*.jsonl`), a folder written by
+    `save_to_disk`, or a data set on the Hugging Face hub (`hf:owner/name`). Relative to the
+    working directory."""
+    layout: Literal[
+        "auto", "alpaca", "messages", "sharegpt", "prompt_completion", "transcript", "text"
+    ] = "auto"
+    """How a row holds its conversation; `auto` looks at the first row's columns. `transcript` reads
+    turns out of one text (`<user>: … <bot>: …`); `text` has no turns: passages for continued
+    pre-training."""
     columns: Columns | None = None
     """Names of the columns, where they are not instruction, input and output."""
     split: str = "train"
     """Which split of a Hugging Face data set to read."""
+    streaming: bool = False
+    """Read a hub data set row by row, without fetching all of it first."""
     limit: Count | None = None
     """Read only that many rows from the start."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """How often a row of this source is trained on: 0.25 takes a quarter of the rows (always the
+    same ones), 2 takes each twice. Held-out rows are never repeated."""
+    group_by: str | None = None
+    """A column such as a patient or document number: rows with one value stay in one split."""
+    stratify_by: str | None = None
+    """A column such as a department or topic: every split gets its share of each value."""
+    passage_chars: Annotated[int, Field(ge=100)] = 2000
+    """Longest passage, in characters, that a document is cut into (layout text)."""
 
     @model_validator(mode="after")
-    def _columns_need_alpaca(self) -> Self:
-        if self.columns and self.layout not in ("auto", "alpaca"):
+    def _columns_need_a_layout(self) -> Self:
+        if not self.columns:
+            return self
+        if self.layout in ("messages", "sharegpt", "prompt_completion"):
             raise ValueError(f"columns have no effect with layout {self.layout}; remove one.")
+        is_text = self.layout in ("transcript", "text")
+        given = self.columns.model_dump(exclude_none=True)
+        for name in given:
+            if (name == "text") != is_text and self.layout != "auto":
+                raise ValueError(f"columns.{name} has no effect with layout {self.layout}.")
+        if "text" in given and len(given) > 1:
+            raise ValueError("columns.text excludes the other columns: all is in that one.")
         return self
 
 
@@ -101,6 +135,39 @@ class DataSection(Section):
     """Files and data sets, read in this order."""
     system_prompt: str | None = None
     """A system prompt for conversations that bring none."""
+    max_unpacked_gib: Annotated[float, Field(gt=0)] = 16.0
+    """Refuse a .gz or .zip that unpacks to more."""
+
+
+class PrivacySettings(Section):
+    """Personal data in the texts. What is found is counted per kind and listed in privacy.jsonl."""
+
+    action: Literal["off", "detect", "mask", "drop"] = "detect"
+    """`detect` only reports, `mask` writes a typed mark such as `[手机号]` or `[email]` in its
+    place, `drop` rejects the row."""
+    kinds: list[PrivacyKind] = [
+        "mobile", "landline", "resident_id", "bank_card", "email", "ip", "wechat", "qq", "name"
+    ]  # fmt: skip
+    """Which kinds to look for. `name` finds names behind a cue word (`我叫…`, `患者姓名：…`)."""
+    allow: list[str] = []
+    """Texts that are no secret, such as a hotline: never reported or masked."""
+
+
+class ContaminationSettings(Section):
+    """Benchmark items among the training rows."""
+
+    against: list[str] = []
+    """Benchmarks to compare with: mmlu, truthfulqa, ceval, cmmlu, gsm8k, or files with the items
+    of others. None by default."""
+    benchmarks_folder: str | None = None
+    """A folder with the benchmarks laid out as on the hub (cais/mmlu, …). Without it they are
+    fetched."""
+    ngram: Annotated[int, Field(ge=4, le=50)] = 13
+    """So many words (or Han characters) in a row that a row shares with a benchmark item are a
+    leak. A question under 16 words must occur whole; of one under 26, half is reported too."""
+    drop: Literal["none", "sure", "all"] = "none"
+    """Only report such rows, drop those that hold a whole question or that many words in a row
+    (`sure`), or also those that hold half of a question (`all`)."""
 
 
 class CleanSection(Section):
@@ -122,21 +189,57 @@ class CleanSection(Section):
     fullwidth_punctuation: bool = False
     """Turn half-width commas, colons and the like between Chinese characters into full-width
     ones."""
-    drop_duplicates: bool = True
-    """Keep only the first of conversations that are equal after cleaning."""
+    strip_special_tokens: bool = True
+    """Remove control tokens of chat templates (`</s>`, `<|im_end|>`, `[INST]`) and prompt markers
+    (`### 响应:`) at the ends of a text."""
+    convert_chinese: Literal["no", "t2s", "s2t", "tw2s", "s2tw", "hk2s", "s2hk"] = "no"
+    """Convert between traditional and simplified characters with OpenCC (extra `opencc`):
+    `t2s` makes them simplified."""
+    min_answer_chars: Count = 1
+    """Drop rows whose answer has fewer characters."""
+    max_answer_chars: Count | None = None
+    """Drop rows whose answer has more characters; lengths in tokens: prepare.max_length."""
+    min_question_chars: Count = 1
+    """Drop rows whose question has fewer characters."""
     drop_truncated: bool = True
     """Drop rows whose answer ends in a comma or colon."""
     drop_echo: bool = True
     """Drop rows whose answer repeats the question."""
     drop_placeholders: bool = True
     """Drop rows whose answer only says that there is none (`<noinput>`, `N/A`, `无`)."""
-    strip_special_tokens: bool = True
-    """Remove control tokens of chat templates at the ends of a text (`</s>`, `<|im_end|>`)."""
-    min_answer_chars: Annotated[int, Field(ge=1)] = 1
-    """Drop rows whose answer has fewer characters."""
+    drop_special_tokens: bool = False
+    """Drop rows in whose text control tokens of chat templates are left after repair."""
+    max_repetition: Share = 0.5
+    """Drop rows in whose answer a greater share of the characters only repeats (`好好好好好…`);
+    1 switches this off."""
+    languages: list[LanguageName] = []
+    """Drop rows whose answer is in none of these languages; empty allows all."""
+    min_language_share: Share = 0.5
+    """Share of an answer's letters that must be in the scripts of those languages."""
+    drop_duplicates: bool = True
+    """Keep only the first of conversations that are equal after cleaning; any blanks count as
+    one."""
+    drop_near_duplicates: bool = True
+    """Keep only the best of conversations that are nearly equal (MinHash over 4-grams of
+    characters, verified). A repeated question with another answer is none."""
+    duplicate_key: Literal["row", "question"] = "row"
+    """What is compared for duplicates: the whole conversation or only its question."""
+    near_duplicate_threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.6
+    """Share of the 4-grams of two texts together that both must have (Jaccard) to be near."""
+    privacy: PrivacySettings = PrivacySettings()
+    """Personal data."""
+    contamination: ContaminationSettings = ContaminationSettings()
+    """Benchmark items among the rows."""
     bad_rows: Literal["reject", "stop"] = "reject"
     """What to do with a row that can't be read (no question, no answer, broken JSON): note it in
     rejected.jsonl, or stop."""
+    record_changes: Literal["all", "sample"] = "all"
+    """Write every repaired field into changes.jsonl, or only the first 100 of each repair."""
+    engine: Literal["local", "ray"] = "local"
+    """Clean in processes of this machine, or on a Ray cluster (extra `ray`); the result is the
+    same, byte for byte."""
+    num_workers: Count | None = None
+    """Processes to clean in; by default one per free core. Small files take one."""
 
 
 class PrepareSection(Section):
@@ -154,6 +257,9 @@ class PrepareSection(Section):
     seed: Annotated[int, Field(ge=0)] = 42
     """Decides which conversations are held out. The split goes by content: rows added later do not
     move old ones."""
+    train_test_overlap: Literal["off", "report", "drop"] = "report"
+    """What to do with training rows that hold half or more of a held-out row's words, in long runs:
+    nothing, list them in overlap.jsonl, or also drop them from training."""
 
     @model_validator(mode="after")
     def _train_has_a_share(self) -> Self:

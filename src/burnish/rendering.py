@@ -9,14 +9,16 @@ Text becomes tokens in one way, for training, evaluation, calibration, chat and 
 3. An answer begins where the prompt ends that a server would render for it, whose ids must begin
    the ids of the whole conversation; it ends with the token that the template writes behind an
    answer. A template for which that fails is refused, never guessed.
+
+A passage of plain text has no template: bos, where the tokenizer writes one, the text, and eos.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,8 @@ from jinja2 import TemplateError
 from burnish.conversation import IGNORE_INDEX, Conversation, Example, Message
 from burnish.errors import DataError, ModelError
 from burnish.recipe import ModelSection
+from burnish.templates.control_tokens import Hidden, pattern_of
+from burnish.templates.tool_marks import mark_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -107,14 +111,21 @@ def template_name(tokenizer: PreTrainedTokenizerBase) -> str:
     return next((name for name, text in PLAIN_TEMPLATES.items() if text == template), "own")
 
 
-def render_prompt(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def render_prompt(
+    messages: Sequence[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tools: Sequence[dict[str, Any]] = (),
+) -> list[int]:
     """The ids that a model is given to answer: the messages and the start of the answer.
 
     Raises:
-        DataError: the chat template refuses these messages.
+        DataError: the chat template refuses these messages, or does not write their tools.
     """
-    hidden = _Hidden(tokenizer)
-    text = _render(hidden.cover(messages), tokenizer, add_generation_prompt=True)
+    _check_tools_are_written(messages, tools, tokenizer)
+    hidden = _hidden(tokenizer)
+    covered, covered_tools = hidden.cover(messages), hidden.cover(tools)
+    text = _render(covered, tokenizer, tools=covered_tools, add_generation_prompt=True)
     return hidden.encode(text)
 
 
@@ -126,7 +137,7 @@ def render_example(
     Both lists have the same length, at most `max_length` tokens. A label is the token's own id
     where the assistant speaks, its end-of-turn token included, and IGNORE_INDEX elsewhere; labels
     are not shifted. An answer that does not fit is cut at its end; what stands behind the last
-    answer that fits at least in part is left out.
+    answer that fits at least in part is left out. Of a passage of plain text all is learned.
 
     Raises:
         NoAnswerLeft: the cut leaves no token to learn from; the message names the raw row.
@@ -134,8 +145,10 @@ def render_example(
 
     Source: Hugging Face transformers, "Chat templates".
     """
+    if conversation.messages[0].role == "text":
+        return _render_passage(conversation, tokenizer, max_length)
     try:
-        input_ids, turns = _render_turns(conversation.messages, tokenizer)
+        input_ids, turns = _render_turns(conversation, tokenizer)
     except DataError as error:
         raise DataError(conversation.origin, error.problem, error.remedy) from None
     answered = [turn for turn in turns if turn.start < max_length]
@@ -153,20 +166,39 @@ def render_example(
     return Example(input_ids[:end], labels[:end], conversation.origin, turns[-1].stop - end)
 
 
+def _render_passage(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Example:
+    hidden = _hidden(tokenizer)
+    bos = tokenizer.bos_token_id
+    begin = [bos] if bos is not None and tokenizer("a")["input_ids"][0] == bos else []
+    learned = [*hidden.encode(hidden.cover(conversation.answer)), tokenizer.eos_token_id]
+    input_ids = [*begin, *learned][:max_length]
+    labels = [*(IGNORE_INDEX for _ in begin), *learned][:max_length]
+    num_cut = len(begin) + len(learned) - len(input_ids)
+    return Example(input_ids, labels, conversation.origin, num_cut)
+
+
 def _render_turns(
-    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase
+    conversation: Conversation, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], list[Turn]]:
-    hidden = _Hidden(tokenizer)
+    messages, tools = conversation.messages, conversation.tools
+    _check_tools_are_written(messages, tools, tokenizer)
+    hidden = _hidden(tokenizer)
     covered = hidden.cover(messages)
-    whole_text = _render(covered, tokenizer)
+    write = partial(_render, tokenizer=tokenizer, tools=hidden.cover(tools))
+    whole_text = write(covered)
     whole = hidden.encode(whole_text)
-    ends = _ends(tokenizer)
+
+    def spoken(count: int) -> list[int]:
+        return hidden.encode(write(covered[:count]))
+
     turns: list[Turn] = []
     for index, message in enumerate(messages):
         if message.role != "assistant":
             continue
         is_last = index == len(messages) - 1
-        prompt_text = _render(covered[:index], tokenizer, add_generation_prompt=True)
+        prompt_text = write(covered[:index], add_generation_prompt=True)
         _check_begins(whole_text.startswith(prompt_text))
         prompt = hidden.encode(prompt_text)
         if whole[: len(prompt)] != prompt and is_last:
@@ -176,15 +208,8 @@ def _render_turns(
             _check_begins(whole[:done] == prompt[:done])
             whole = prompt + hidden.encode(whole_text[len(prompt_text) :])
         _check_begins(whole[: len(prompt)] == prompt)
-        end = ends.last if is_last or ends.early == ends.last else None
-        if end is not None and end in whole[len(prompt) :]:
-            stop = whole.index(end, len(prompt)) + 1
-        elif is_last:
-            stop = len(whole)
-        else:
-            spoken = hidden.encode(_render(covered[: index + 1], tokenizer))
-            _check_begins(whole[: len(spoken)] == spoken)
-            stop = len(spoken)
+        until_here = None if is_last else partial(spoken, index + 1)
+        stop = _stop(whole, len(prompt), message, until_here, _ends(tokenizer))
         turns.append(Turn(len(prompt), stop))
     return whole, turns
 
@@ -199,6 +224,28 @@ def _check_begins(holds: bool) -> None:
         )
 
 
+def _stop(
+    whole: list[int],
+    start: int,
+    message: Message,
+    spoken: Callable[[], list[int]] | None,
+    ends: _Ends,
+) -> int:
+    """Where the turn that starts at `start` stops; `spoken`, None for the last one, renders it."""
+    is_last = spoken is None
+    end = ends.last if is_last else ends.call if message.tool_calls else ends.within
+    turn = whole[start:]
+    if end is not None and end in turn:
+        # Whatever stands behind the end of the last turn is dropped; that may not be a call.
+        _check_begins(not is_last or not message.tool_calls or turn.count(end) == 1)
+        return start + turn.index(end) + 1
+    if spoken is None:
+        return len(whole)
+    so_far = spoken()
+    _check_begins(whole[: len(so_far)] == so_far)
+    return len(so_far)
+
+
 def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens that end an answer: the template's end-of-turn token and the tokenizer's eos."""
     last, eos = _ends(tokenizer).last, tokenizer.eos_token_id
@@ -207,10 +254,22 @@ def stop_token_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """The token that a template writes behind an early answer and behind the last one, if any."""
+    """The token, if any, that a template writes behind what the assistant says.
+
+    Attributes:
+        early: behind an answer that others follow.
+        last: behind the last answer.
+        call: behind a call, where that is the token behind all answers.
+    """
 
     early: int | None
     last: int | None
+    call: int | None = None
+
+    @property
+    def within(self) -> int | None:
+        """What surely ends an answer within a conversation: the token behind all answers."""
+        return self.early if self.early == self.last else None
 
 
 def _ends(tokenizer: PreTrainedTokenizerBase) -> _Ends:
@@ -237,7 +296,22 @@ def _find_ends(tokenizer: PreTrainedTokenizerBase, template: str) -> _Ends:
     for answer in answers:
         ids = tokenizer(text.rpartition(answer)[2], add_special_tokens=False)["input_ids"]
         found.append(next((token for token in ids if token in own), None))
-    return _Ends(*found)
+    ends = _Ends(*found)
+    return replace(ends, call=ends.within if _ends_calls(tokenizer, ends.within) else None)
+
+
+def _ends_calls(tokenizer: PreTrainedTokenizerBase, end: int | None) -> bool:
+    """Whether this token stands between a call and the message behind it."""
+    function = {"name": "xyzzy", "description": "", "parameters": {"type": "object"}}
+    call = {"name": "xyzzy", "arguments": {"plugh": "waldo"}}
+    probe = [Message("user", "a"), Message("assistant", "", tool_calls=(call,))]
+    probe += [Message("tool", "garply"), Message("assistant", "fred")]
+    try:
+        text = _render(probe, tokenizer, tools=[{"type": "function", "function": function}])
+    except DataError:
+        return False  # a template that knows no tools, or wants more than this
+    between = text.rpartition("waldo")[2].partition("garply")[0]
+    return end in tokenizer(between, add_special_tokens=False)["input_ids"]
 
 
 def joined_input(message: Message) -> str:
@@ -246,15 +320,22 @@ def joined_input(message: Message) -> str:
 
 
 def _render(
-    messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, **options: bool
+    messages: Sequence[Message],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tools: Sequence[dict[str, Any]] = (),
+    add_generation_prompt: bool = False,
 ) -> str:
     plain = template_name(tokenizer) in PLAIN_TEMPLATES
-    turns: list[dict[str, Any]] = [
-        m.as_dict() if plain else {"role": m.role, "content": joined_input(m)} for m in messages
-    ]
+    own = messages if plain else [replace(m, content=joined_input(m), input="") for m in messages]
     try:
-        return tokenizer.apply_chat_template(turns, tokenize=False, **options)  # type: ignore
-    except TemplateError as error:
+        text = tokenizer.apply_chat_template(
+            [m.as_dict() for m in own],
+            tools=list(tools) or None,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+        )
+    except (TemplateError, TypeError, ValueError) as error:
         roles = ", ".join(m.role for m in messages)
         raise DataError(
             "chat template",
@@ -262,69 +343,33 @@ def _render(
             "Remove the system prompt or reorder the turns; many templates want user and "
             "assistant in turn.",
         ) from None
+    return str(text)
 
 
-def _control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    ends = _ends(tokenizer)
-    special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
-    known = [*special, *tokenizer.all_special_ids, ends.early, ends.last]
-    return frozenset(token for token in known if token is not None)
+def _check_tools_are_written(
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    marked = mark_tools(messages, tools)
+    if not marked.words:
+        return
+    lacking = marked.not_in(_render(marked.messages, tokenizer, tools=marked.tools))
+    if lacking is not None:
+        raise DataError(
+            "chat template",
+            f"this chat template does not write {lacking}.",
+            "Choose a model whose chat template does, or leave such rows out.",
+        )
 
 
-def _control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    return _find_pattern(tokenizer, str(tokenizer.chat_template))
+def _hidden(tokenizer: PreTrainedTokenizerBase) -> Hidden:
+    return Hidden(tokenizer, _control_pattern(tokenizer, str(tokenizer.chat_template)))
 
 
 @lru_cache(maxsize=8)
-def _find_pattern(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:
-    names = tokenizer.convert_ids_to_tokens(sorted(_control_ids(tokenizer)))
-    ordered = sorted((n for n in names if n.strip()), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
-
-
-class _Hidden:
-    """Keeps the control tokens that stand inside messages out of the template's sight."""
-
-    # Private-use characters: no real text holds them, and no tokenizer has a token of theirs.
-    _OPEN, _CLOSE = "\ue0f0", "\ue0f1"
-    _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
-        self._texts: list[str] = []
-        self._control = _control_pattern(tokenizer)
-
-    def cover(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages with a placeholder for each control token in them."""
-        return [Message(m.role, self._cover(m.content), self._cover(m.input)) for m in messages]
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a rendered text; a placeholder's control token is encoded as ordinary text."""
-        if not self._texts:
-            return self._ids(text)
-        ids: list[int] = []
-        for index, piece in enumerate(self._MARK.split(text)):
-            if index % 2:
-                ids += self._as_text(self._texts[int(piece)])
-            elif piece:
-                ids += self._ids(piece)
-        return ids
-
-    def _cover(self, text: str) -> str:
-        text = text.replace(self._OPEN, "").replace(self._CLOSE, "")
-        return self._control.sub(self._hide, text)
-
-    def _hide(self, found: re.Match[str]) -> str:
-        self._texts.append(found.group())
-        return f"{self._OPEN}{len(self._texts) - 1}{self._CLOSE}"
-
-    def _as_text(self, control: str) -> list[int]:
-        """Ids of a control token's name, none of which is that token."""
-        ids = self._ids(control, split_special_tokens=True)
-        if len(ids) > 1 or len(control) < 2:
-            return ids
-        # The option knows only tokens that are marked as special.
-        return self._ids(control[:1]) + self._ids(control[1:])
-
-    def _ids(self, text: str, **options: bool) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False, **options)["input_ids"])
+def _control_pattern(tokenizer: PreTrainedTokenizerBase, template: str) -> re.Pattern[str]:
+    ends = _find_ends(tokenizer, template)
+    special = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+    known = {*special, *tokenizer.all_special_ids, ends.early, ends.last} - {None}
+    return pattern_of(tokenizer.convert_ids_to_tokens(sorted(known)))

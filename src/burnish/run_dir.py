@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -43,6 +43,9 @@ FOLDERS = {
 MANIFEST_NAME = "manifest.json"
 CHECKPOINTS = "checkpoints"
 """The folder inside 3-train that is no output: checkpoints come and go."""
+
+KEY_FILE = ".key"
+"""Says what an unfinished stage works on; no output either."""
 
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "datasets", "tokenizers")
 
@@ -211,16 +214,31 @@ def outputs_digest(outputs: Mapping[str, Mapping[str, Any]]) -> str:
     return digest({name: entry["sha256"] for name, entry in outputs.items()})
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that appears whole or not at all (write beside, fsync, rename)."""
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[str]]:
+    """A file to write that appears whole, or not at all if the block fails.
+
+    Written beside, synced, renamed. A lone surrogate becomes its JSON escape, so that even a
+    broken row can be written down.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.incomplete")
-    with beside.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with beside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     beside.replace(path)
     _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that appears whole or not at all."""
+    with whole_file(path) as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -230,16 +248,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes one JSON object a line; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.incomplete")
-    # A lone surrogate becomes its JSON escape, so that even a broken row can be written down.
-    with beside.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    with whole_file(path) as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    _sync_folder(path.parent)
 
 
 def replace_folder(beside: Path, final: Path) -> None:
@@ -259,7 +270,9 @@ def _files_of(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and CHECKPOINTS not in path.relative_to(folder).parts[:1]
+        if path.is_file()
+        and path.name != KEY_FILE
+        and CHECKPOINTS not in path.relative_to(folder).parts[:1]
     )
 
 

@@ -1,5 +1,7 @@
 import csv
+import itertools
 import json
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -7,9 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from burnish.cleaning.clean import clean
+from burnish.cleaning.clean import clean, names_of
+from burnish.cleaning.row import clean_chunk
 from burnish.errors import DataError
-from burnish.recipe import CleanSection, Columns, DataSection, Source
+from burnish.recipe import (
+    CleanSection,
+    Columns,
+    ContaminationSettings,
+    DataSection,
+    PrivacySettings,
+    Source,
+)
 from burnish.run_dir import RunDir
 
 ROOT = Path(__file__).parents[2]
@@ -30,10 +40,25 @@ def cleaned(folder, sources, system_prompt=None, **switches):
         lines_of(run.folder("clean") / f"{name}.jsonl")
         for name in ("conversations", "rejected", "changes")
     ]
-    assert report.num_read == report.num_kept + sum(report.num_rejected.values())
-    assert report.num_kept == len(files[0])
-    assert report.num_rejected == Counter(line["rule"] for line in files[1])
+    ledger = lines_of(run.folder("clean") / "ledger.jsonl")
+    check_conservation(report, *files[:2], ledger)
     return report, *files
+
+
+def check_conservation(report, kept, rejected, ledger):
+    """Every row is in the ledger once, and kept or rejected as it says there."""
+    assert report.num_read == report.num_kept + sum(report.num_rejected.values()) == len(ledger)
+    assert report.num_kept == len(kept)
+    assert report.num_rejected == Counter(line["rule"] for line in rejected)
+    assert [line["origin"] for line in ledger if line["kept"]] == [r["origin"] for r in kept]
+    assert [(line["origin"], line["rule"]) for line in ledger if not line["kept"]] == [
+        (line["origin"], line["rule"]) for line in rejected
+    ]
+    assert report.faults == Counter(fault for line in ledger for fault in line["faults"])
+    left = list(report.rows_left.items())
+    assert (left[0], left[-1][1]) == (("read", report.num_read), report.num_kept)
+    for (_, before), (step, after) in itertools.pairwise(left):
+        assert before == after + report.num_rejected[step]
 
 
 def write_csv(path, text):
@@ -73,7 +98,7 @@ def test_rows_are_kept_or_rejected_with_file_line_and_reason(tmp_path):
         {
             "origin": "raw.csv:8",
             "field": "messages[1].content",
-            "repair": "strip_html",
+            "repairs": ["strip_html"],
             "before": "<b>五</b>",
             "after": "五",
         }
@@ -220,7 +245,7 @@ def test_the_medical_set_is_cleaned_as_its_description_says(tmp_path):
     assert lines["echo"] >= {19, 33, 272}
     assert lines["placeholder"] == {13, 37, 229}
     assert lines["no_question"] == {34, 159}
-    repaired = Counter(line["repair"] for line in changes)
+    repaired = Counter(name for line in changes for name in line["repairs"])
     assert repaired["strip_html"] == 14  # 10 rows with tags, 4 with entities
     assert repaired["halfwidth_alphanumerics"] == 6
     assert repaired["squeeze_marks"] == 4
@@ -242,11 +267,245 @@ def test_the_378_equal_rows_of_the_real_dialogues_are_found(tmp_path):
     assert raw.total() - len(raw) == 378
     columns = Columns(instruction=["title", "ask"], output="answer", system="department")
     source = Source(path=str(path), columns=columns)
-    report, *_ = cleaned(tmp_path, [source], drop_truncated=False, drop_echo=False)
+    report, *_ = cleaned(
+        tmp_path,
+        [source],
+        drop_truncated=False,
+        drop_echo=False,
+        drop_near_duplicates=False,
+        max_repetition=1.0,
+    )
     assert (report.num_read, report.num_rejected) == (7644, {"duplicate": 378})
-    # With the defaults 4 of the copies go, with their originals, because the answer is cut off.
-    report, *_ = cleaned(tmp_path, [source])
-    assert report.num_rejected == {"duplicate": 374, "truncated": 72}
+
+
+@needs_real_data
+def test_the_ledger_counts_every_fault_of_the_real_dialogues_whichever_rule_decides(tmp_path):
+    path = REAL / "zh-medical-dialogue" / "dialogues.gb18030.csv"
+    columns = Columns(instruction=["title", "ask"], output="answer", system="department")
+    report, *_ = cleaned(tmp_path, [Source(path=str(path), columns=columns)])
+    known = {
+        "duplicate": 378,
+        "halfwidth_punctuation": 1153,
+        "truncated": 72,
+        "mark_runs": 36,
+        "fullwidth_alphanumerics": 18,
+        "entities": 2,
+        "ideographic_spaces": 2,
+    }
+    assert {name: report.faults[name] for name in known} == known
+    # 4 of the copies go, with their originals, because their answer is cut off.
+    assert report.num_rejected["duplicate"] == 374
+    assert report.num_rejected["truncated"] == 72
+
+
+def write_rows(path, rows):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["instruction", "output"])
+        writer.writerows(rows)
+    return Source(path=str(path))
+
+
+def made_up_rows(count):
+    """Rows far apart, with a copy, a near-copy and an empty answer among every fifty."""
+    draw = random.Random(0)
+    rows = []
+    for number in range(count):
+        text = "".join(draw.choices("天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往", k=60))
+        kind = number % 50
+        if kind == 10:
+            rows.append(rows[-3])
+        elif kind == 20:
+            rows.append((rows[-3][0], f"{rows[-3][1]}谢谢"))
+        else:
+            rows.append((f"第{number}问", "" if kind == 30 else f"<b>{text}</b>"))
+    return rows
+
+
+def test_near_copies_go_for_the_best_one_which_is_named(tmp_path):
+    rows = made_up_rows(100)
+    report, _, rejected, _ = cleaned(tmp_path, [write_rows(tmp_path / "a.csv", rows)])
+    assert report.num_rejected == {"duplicate": 2, "no_answer": 2, "near_duplicate": 2}
+    near = [line for line in rejected if line["rule"] == "near_duplicate"]
+    # The longer one stays: the copy with its polite end, in line 22.
+    assert near[0]["origin"] == "a.csv:19"
+    assert near[0]["reason"].startswith("nearly equal to a.csv:22, which is kept (")
+
+
+def test_near_copies_stay_when_asked_and_share_a_group(tmp_path):
+    rows = made_up_rows(30)
+    source = write_rows(tmp_path / "a.csv", rows)
+    _, kept, _, _ = cleaned(tmp_path, [source], drop_near_duplicates=False, drop_duplicates=False)
+    groups = {line["origin"]: line["groups"] for line in kept}
+    assert groups["a.csv:12"] == groups["a.csv:9"]
+    assert groups["a.csv:22"] == groups["a.csv:19"]
+    assert len({group for names in groups.values() for group in names}) == len(kept) - 2
+
+
+def test_equal_questions_and_equal_values_of_a_column_share_a_group(tmp_path):
+    text = (
+        "patient,ward,instruction,output\n"
+        "7,A,How are you?,Well enough to go home today.\n"
+        "8,A,How are you?,My leg hurts when the rain comes.\n"
+        "7,B,What helps against rain?,An umbrella does.\n"
+        ",B,And snow?,A hat of wool.\n"
+        ",B,And hail?,A roof over the head.\n"
+    )
+    source = write_csv(tmp_path / "a.csv", text)
+    source = source.model_copy(update={"group_by": "patient", "stratify_by": "ward", "weight": 2.0})
+    _, kept, _, _ = cleaned(tmp_path, [source])
+    first, second, third, fourth, fifth = (line["groups"] for line in kept)
+    assert first == second == third
+    assert len({*first, *fourth, *fifth}) == 3  # rows without a patient belong to none
+    assert [line["stratum"] for line in kept] == ["A", "A", "B", "B", "B"]
+    assert {line["weight"] for line in kept} == {2.0}
+
+
+def test_rows_without_the_column_to_group_by_are_rejected(tmp_path):
+    source = write_csv(tmp_path / "a.jsonl", '{"instruction": "q", "output": "a"}\n' * 2)
+    source = source.model_copy(update={"group_by": "patient"})
+    with pytest.raises(DataError) as caught:
+        cleaned(tmp_path, [source])
+    assert "there is no column 'patient' in this row" in str(caught.value)
+
+
+def test_rows_added_behind_the_others_change_no_group(tmp_path):
+    rows = made_up_rows(200)
+    before = cleaned(tmp_path, [write_rows(tmp_path / "a.csv", rows[:120])])[1]
+    after = cleaned(tmp_path, [write_rows(tmp_path / "a.csv", rows)])[1]
+    groups = {line["origin"]: line["groups"] for line in after}
+    same = [line for line in before if line["origin"] in groups]
+    assert len(same) > 100
+    assert all(groups[line["origin"]] == line["groups"] for line in same)
+
+
+def test_personal_data_are_counted_masked_or_dropped(tmp_path):
+    source = write_csv(
+        tmp_path / "a.csv",
+        "instruction,output\n怎么联系您？,我的电话是13812345678，随时联系。\n谁？,我。\n",
+    )
+    report, kept, _, changes = cleaned(tmp_path, [source])
+    assert report.personal_data == {"mobile": 1}
+    assert "13812345678" in kept[0]["messages"][1]["content"]
+    assert changes == []
+    listed = lines_of(tmp_path / "run" / "1-clean" / "privacy.jsonl")
+    assert listed == [
+        {
+            "origin": "a.csv:2",
+            "field": "messages[1].content",
+            "kind": "mobile",
+            "text": "13*******78",
+        }
+    ]
+    _, kept, _, changes = cleaned(tmp_path, [source], privacy=PrivacySettings(action="mask"))
+    assert kept[0]["messages"][1]["content"] == "我的电话是[手机号]，随时联系。"
+    assert changes[0]["repairs"] == ["mask_mobile"]
+    report, _, rejected, _ = cleaned(tmp_path, [source], privacy=PrivacySettings(action="drop"))
+    assert report.num_rejected == {"private": 1}
+    assert rejected[0]["reason"] == "it holds personal data: mobile."
+    report, *_ = cleaned(tmp_path, [source], privacy=PrivacySettings(action="off"))
+    assert report.personal_data == {}
+
+
+QUESTION = (
+    "Which of the seven made-up moons of the planet Burnish rises first behind the copper hills "
+    "in the second month of a dry year?"
+)
+
+
+@pytest.mark.parametrize(("drop", "num_kept"), [("none", 3), ("sure", 2), ("all", 1)])
+def test_rows_with_benchmark_items_are_named_and_dropped_when_asked(tmp_path, drop, num_kept):
+    (tmp_path / "items.jsonl").write_text(json.dumps({"question": QUESTION}) + "\n")
+    half = " ".join(QUESTION.split()[:11])  # 12 of 25 words
+    text = f"instruction,output\n{QUESTION},Moss.\n{half}?,Pale.\nWho sings?,The larks.\n"
+    settings = ContaminationSettings(against=[str(tmp_path / "items.jsonl")], drop=drop)
+    report, *_ = cleaned(tmp_path, [write_csv(tmp_path / "a.csv", text)], contamination=settings)
+    assert report.num_kept == num_kept
+    assert sum(report.benchmark_items.values()) == 2
+    found = lines_of(tmp_path / "run" / "1-clean" / "contamination.jsonl")
+    assert [(line["origin"], line["kind"]) for line in found] == [
+        ("a.csv:2", "whole"),
+        ("a.csv:3", "half"),
+    ]
+    assert found[0]["item"] == "items.jsonl:1"
+
+
+@needs_real_data
+def test_the_truthfulqa_question_in_the_real_dolly_rows_is_found(tmp_path):
+    settings = ContaminationSettings(
+        against=["truthfulqa"], benchmarks_folder=str(REAL / "benchmarks")
+    )
+    source = Source(path=str(REAL / "general" / "dolly_train.json"))
+    report, *_ = cleaned(tmp_path, [source], contamination=settings)
+    assert report.benchmark_items == {"truthfulqa": 1}
+    (found,) = lines_of(tmp_path / "run" / "1-clean" / "contamination.jsonl")
+    assert (found["item"], found["kind"]) == ("truthfulqa/generation/validation:677", "whole")
+
+
+def test_two_files_of_one_name_keep_their_paths_in_origins():
+    names = ["a/x.csv", "b/x.csv", "y.csv", "y.csv", "data/", "hf:owner/name"]
+    assert names_of([Source(path=name) for name in names]) == [
+        "a/x.csv",
+        "b/x.csv",
+        "y.csv#1",
+        "y.csv#2",
+        "data",
+        "owner/name",
+    ]
+
+
+def test_files_of_a_folder_may_differ_in_layout_and_encoding(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.csv").write_text("instruction,output\n问,答\n", encoding="gb18030")
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    (folder / "b.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    (folder / "c.txt").write_text("A passage for continued pre-training.\n")
+    _, kept, _, _ = cleaned(tmp_path, [Source(path=str(folder))])
+    assert [line["origin"] for line in kept] == ["data/a.csv:2", "data/b.jsonl:1", "data/c.txt:1"]
+    assert [line["messages"][0]["role"] for line in kept] == ["user", "user", "text"]
+
+
+def test_only_a_sample_of_the_changes_is_written_when_asked(tmp_path):
+    rows = [(f"问题{n}", f"<b>{n}</b>") for n in range(150)]
+    source = write_rows(tmp_path / "a.csv", rows)
+    report, _, _, changes = cleaned(tmp_path, [source], record_changes="sample")
+    assert report.num_repaired == {"strip_html": 150}
+    assert len(changes) == 100
+
+
+def files_of(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+def test_what_was_cleaned_before_an_interruption_is_not_cleaned_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("burnish.cleaning.clean.CHUNK_ROWS", 40)
+    source = write_rows(tmp_path / "a.csv", made_up_rows(200))
+    data, section = DataSection(sources=[source]), CleanSection(num_workers=1)
+    clean(data, section, RunDir(tmp_path / "whole"))
+
+    numbers = []
+
+    def interrupted(chunk, settings):
+        if len(numbers) == 3:
+            raise KeyboardInterrupt
+        numbers.append(chunk.number)
+        return clean_chunk(chunk, settings)
+
+    run = RunDir(tmp_path / "cut")
+    monkeypatch.setattr("burnish.cleaning.workers.clean_chunk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        clean(data, section, run)
+    assert sorted(p.name for p in run.folder("clean").iterdir()) == ["parts"]
+    again = []
+    monkeypatch.setattr(
+        "burnish.cleaning.workers.clean_chunk",
+        lambda chunk, settings: again.append(chunk.number) or clean_chunk(chunk, settings),
+    )
+    clean(data, section, run)
+    assert (numbers, again) == ([0, 1, 2], [3, 4])
+    assert files_of(run.folder("clean")) == files_of(RunDir(tmp_path / "whole").folder("clean"))
+    assert not (run.folder("clean") / "parts").exists()
 
 
 @needs_real_data

@@ -1,9 +1,20 @@
+import json
+from pathlib import Path
+
 import pytest
 
-from burnish.cleaning.layouts import MissingPart, guess_layout, layout_of, to_conversation
+from burnish.cleaning.layouts import (
+    MissingPart,
+    column_value,
+    guess_layout,
+    layout_of,
+    to_conversation,
+)
 from burnish.conversation import Message, Record
 from burnish.errors import DataError
 from burnish.recipe import Columns, Source
+
+REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 def turns_of(layout, fields, columns=None):
@@ -36,6 +47,34 @@ def test_columns_are_mapped_and_lists_of_columns_joined_by_line_breaks():
     assert turns_of("alpaca", {**fields, "title": None}, columns)[1] == Message("user", "a")
 
 
+ALPACA = {"instruction": "i", "output": "o"}
+
+
+@pytest.mark.parametrize("history", [[["q", "a"], ["r", 2]], '[["q", "a"], ["r", "2"]]'])
+@pytest.mark.parametrize("columns", [None, Columns(system="system"), Columns(history="history")])
+def test_earlier_turns_of_a_history_come_before_the_instruction(history, columns):
+    fields = {**ALPACA, "system": "s", "history": history}
+    assert turns_of("alpaca", fields, columns) == (
+        Message("system", "s"),
+        Message("user", "q"),
+        Message("assistant", "a"),
+        Message("user", "r"),
+        Message("assistant", "2"),
+        Message("user", "i"),
+        Message("assistant", "o"),
+    )
+
+
+def test_a_history_under_another_name_is_named():
+    fields = {**ALPACA, "before": [("q", "a")], "history": [["x", "y"]]}
+    assert turns_of("alpaca", fields, Columns(history="before"))[0] == Message("user", "q")
+
+
+@pytest.mark.parametrize("history", [None, "", "[]", [], float("nan"), "hypertension", ["a", "b"]])
+def test_a_history_that_holds_no_pairs_is_no_earlier_turn(history):
+    assert len(turns_of("alpaca", {**ALPACA, "history": history})) == 2
+
+
 def test_messages_take_roles_of_both_kinds():
     turns = [
         {"role": "system", "content": "s"},
@@ -63,6 +102,99 @@ def test_sharegpt_has_several_turns_and_a_system_prompt_beside_them():
         Message("user", "u2"),
         Message("assistant", "a2"),
     )
+
+
+CALL = {"name": "weather", "arguments": {"city": "Rome"}}
+SCHEMA = {"name": "weather", "parameters": {"type": "object"}}
+
+
+def test_messages_hold_calls_results_and_tools():
+    turns = [
+        {"role": "developer", "content": "s"},
+        {"role": "user", "content": [{"type": "text", "text": "u"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {
+                    "id": "1",
+                    "type": "function",
+                    "function": {"name": "weather", "arguments": '{"city": "Rome"}'},
+                }
+            ],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "21"},
+        {"role": "assistant", "content": "a"},
+    ]
+    fields = {"messages": turns, "tools": [{"type": "function", "function": SCHEMA}]}
+    conversation = to_conversation(Record(fields, "a:2"), "messages", None)
+    assert conversation.messages == (
+        Message("system", "s"),
+        Message("user", "u"),
+        Message("assistant", "", tool_calls=(CALL,)),
+        Message("tool", "21"),
+        Message("assistant", "a"),
+    )
+    assert conversation.tools == ({"type": "function", "function": SCHEMA},)
+
+
+def test_sharegpt_holds_calls_results_and_tools():
+    turns = [
+        {"from": "human", "value": "u"},
+        {"from": "function_call", "value": json.dumps(CALL)},
+        {"from": "observation", "value": "21"},
+        {"from": "gpt", "value": "a"},
+    ]
+    fields = {"conversations": turns, "tools": json.dumps([SCHEMA])}
+    conversation = to_conversation(Record(fields, "a:2"), "sharegpt", None)
+    assert conversation.messages == (
+        Message("user", "u"),
+        Message("assistant", "", tool_calls=(CALL,)),
+        Message("tool", "21"),
+        Message("assistant", "a"),
+    )
+    assert conversation.tools == ({"type": "function", "function": SCHEMA},)
+
+
+def test_a_conversation_may_end_with_a_call_and_have_two_questions_in_a_row():
+    turns = [
+        {"role": "user", "content": "u"},
+        {"role": "user", "content": "v"},
+        {"role": "assistant", "tool_calls": [CALL]},
+    ]
+    assert [m.role for m in turns_of("messages", {"messages": turns})] == [
+        "user",
+        "user",
+        "assistant",
+    ]
+
+
+def test_of_preference_data_the_chosen_answer_is_taken():
+    fields = {
+        "conversations": [{"from": "human", "value": "u"}],
+        "chosen": {"from": "gpt", "value": "good"},
+        "rejected": {"from": "gpt", "value": "bad"},
+    }
+    assert turns_of("sharegpt", fields) == (Message("user", "u"), Message("assistant", "good"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "columns"),
+    [
+        ({"text": "User: u\nBot: a"}, None),
+        ({"dialogue": "User: u\nBot: a", "topic": "x"}, None),
+        ({"id": 3, "whatever": "User: u\nBot: a", "note": " "}, None),
+        ({"text": "x", "chat": "User: u\nBot: a"}, Columns(text="chat")),
+    ],
+)
+def test_a_transcript_stands_in_one_text_column(fields, columns):
+    expected = (Message("user", "u"), Message("assistant", "a"))
+    assert turns_of("transcript", fields, columns) == expected
+
+
+def test_a_passage_is_one_message_of_nobody():
+    assert turns_of("text", {"text": " a\nb "}) == (Message("text", " a\nb "),)
+    assert turns_of("text", {"body": "b"}, Columns(text="body")) == (Message("text", "b"),)
 
 
 def test_prompt_and_completion_are_texts_or_lists_of_messages():
@@ -138,6 +270,57 @@ USER = {"role": "user", "content": "u"}
             "the answer of this row is empty.",
         ),
         ("messages", {"messages": []}, "no_question", "there is no question in this row."),
+        (
+            "messages",
+            {
+                "messages": [
+                    {"role": "assistant", "content": "hi"},
+                    USER,
+                    {"from": "gpt", "value": "a"},
+                ]
+            },
+            "no_question",
+            "the assistant speaks before any question.",
+        ),
+        (
+            "alpaca",
+            {**ALPACA, "history": [["q", ""]]},
+            "no_answer",
+            "the answer of this row is empty.",
+        ),
+        (
+            "alpaca",
+            {**ALPACA, "history": '[["q", "a"'},
+            "unreadable",
+            "the history of this row is no valid JSON.",
+        ),
+        (
+            "alpaca",
+            {**ALPACA, "history": [["q", "a"], ["r"]]},
+            "unreadable",
+            "the history is no list of [question, answer] pairs.",
+        ),
+        (
+            "sharegpt",
+            {"conversations": [], "tools": "hammer"},
+            "no_question",
+            "there is no question in this row.",
+        ),
+        (
+            "transcript",
+            {"text": "User: u"},
+            "unreadable",
+            "no turns of two sides, such as `User:` and `Bot:`, stand in this text.",
+        ),
+        (
+            "transcript",
+            {"text": "User: u\nBot: "},
+            "no_answer",
+            "the answer of this row is empty.",
+        ),
+        ("transcript", {"a": "x", "b": "y"}, "no_text", "there is no text in this row."),
+        ("text", {"text": " \n"}, "no_text", "there is no text in this row."),
+        ("text", {"text": None}, "no_text", "there is no text in this row."),
         ("messages", {"messages": None}, "unreadable", "messages is no list of turns in this row."),
         ("messages", {"messages": ["u"]}, "unreadable", "a turn of this row is no object."),
         (
@@ -169,6 +352,13 @@ def test_a_row_that_makes_no_conversation_says_why(layout, fields, rule, reason)
         ({"instruction": "", "output": ""}, "alpaca"),
         ({"messages": "text"}, None),
         ({"ask": "", "answer": ""}, None),
+        ({"text": "Plain words."}, "text"),
+        ({"text": ""}, "text"),
+        ({"text": "Plain words.", "url": "x"}, None),
+        ({"text": "User: u\nBot: a"}, "transcript"),
+        ({"id": 3, "row": "7", "chat": "User: u\nBot: a"}, "transcript"),
+        ({"chat": "User: u\nBot: a", "summary": "x"}, None),
+        ({"instruction": "i", "output": "", "text": "User: u\nBot: a"}, "alpaca"),
         ({}, None),
     ],
 )
@@ -222,3 +412,74 @@ def test_a_mapping_may_leave_out_what_already_has_its_name():
     fields = {"instruction": "", "answer": ""}
     source = Source(path="raw.csv", columns=Columns(output="answer"))
     assert layout_of(source, Record(fields, "raw.csv:2")) == "alpaca"
+
+
+def chosen_layout(fields, **source):
+    return layout_of(Source(path="raw.csv", **source), Record(fields, "raw.csv:2"))
+
+
+def test_a_column_of_text_is_a_transcript_where_it_begins_like_one():
+    columns = Columns(text="body")
+    assert chosen_layout({"body": "Q: q\nA: a", "x": "y"}, columns=columns) == "transcript"
+    assert chosen_layout({"body": "Words.", "x": "y"}, columns=columns) == "text"
+    assert chosen_layout({"body": "Words."}, columns=columns, layout="transcript") == "transcript"
+    assert chosen_layout({"body": "Q: q\nA: a"}, columns=columns, layout="text") == "text"
+
+
+def test_layouts_of_one_text_find_its_column_or_ask_for_it():
+    assert chosen_layout({"dialog": "x", "y": "z"}, layout="transcript") == "transcript"
+    assert missing({"a": "x", "b": "y"}, layout="transcript") == (
+        "raw.csv:2: no column with the text in this row; its columns are a, b.\n"
+        "  Name the right column under data.sources[0].columns.text."
+    )
+    assert missing({"body": "x"}, layout="text").startswith("raw.csv:2: no column with the text")
+    assert missing({"a": "x"}, layout="text", columns=Columns(text="body")).startswith(
+        "raw.csv:2: no column 'body' in this row; its columns are a."
+    )
+
+
+def test_a_history_column_that_is_not_there_is_named():
+    fields = {"instruction": "", "output": ""}
+    assert missing(fields, columns=Columns(history="before")).startswith(
+        "raw.csv:2: no column 'before' in this row"
+    )
+
+
+def test_the_value_of_a_column_is_text():
+    record = Record({"patient": 12, "topic": "内科", "empty": None, "list": [1]}, "a:2")
+    assert column_value(record, "patient") == "12"
+    assert column_value(record, "topic") == "内科"
+    assert column_value(record, "empty") == ""
+    with pytest.raises(MissingPart, match="there is no column 'other' in this row"):
+        column_value(record, "other")
+    with pytest.raises(MissingPart, match="a text was expected; found list"):
+        column_value(record, "list")
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the shared data sets are not here")
+@pytest.mark.parametrize(
+    ("name", "layout", "num_unanswered"),
+    [
+        ("general/sharegpt_zh_1K_format.jsonl", "sharegpt", 7),
+        ("zh-medical-dialogue/sharegpt_1k.jsonl", "sharegpt", 0),
+        ("preference/dpo_zh_demo.json", "sharegpt", 0),
+        ("preference/dpo_en_demo.json", "sharegpt", 0),
+        ("preference/kto_en_demo.json", "messages", 0),
+    ],
+)
+def test_real_conversations_keep_all_their_turns(name, layout, num_unanswered):
+    text = (REAL / name).read_text(encoding="utf-8")
+    rows = json.loads(text) if name.endswith(".json") else map(json.loads, text.split("\n")[:-1])
+    unanswered = []
+    for fields in rows:
+        assert guess_layout(fields) == layout
+        raw = [*(fields.get("messages") or fields["conversations"])]
+        raw += [fields["chosen"]] if "chosen" in fields else []
+        try:
+            turns = turns_of(layout, fields)
+        except MissingPart as missing_part:
+            unanswered.append((missing_part.rule, raw[-1]["from"]))
+        else:
+            said = [turn.get("content", turn.get("value")) for turn in raw]
+            assert [turn.content for turn in turns] == said
+    assert unanswered == [("no_answer", "human")] * num_unanswered

@@ -1,11 +1,30 @@
+import builtins
+import itertools
+import json
+import random
+import re
+from pathlib import Path
+
+import ftfy
 import pytest
+from ftfy import badness
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.cleaning.text import REPAIRS, is_about_markup, repair
+from burnish.cleaning import text as text_module
+from burnish.cleaning.text import (
+    REPAIRS,
+    convert_chinese,
+    is_about_markup,
+    is_garbled,
+    repair,
+    repair_unicode,
+)
+from burnish.errors import MissingExtraError
 from burnish.recipe import CleanSection
 
 DEFAULTS = CleanSection()
+REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 def cleaned(text, **switches):
@@ -36,7 +55,10 @@ def cleaned(text, **switches):
         "def f():\n    return 1",
         "| a | b |\n|---|---|\n| 1 | 2 |",
         "等等……好",
-        "等等......好",
+        "等等...好",
+        "真的！！ 吗？？",
+        "a\tb\n1\t2",
+        "| a   | b |",
         "你好，世界！“引号”和 ‘引号’ ﬁne",
         "你好,世界",
         "～～～",
@@ -65,7 +87,7 @@ def test_text_that_is_not_dirty_stays(text):
             "10^9/L，mol^-1，H2O，药®",
         ),
         ("&lt;140&nbsp;mmHg &amp; 3 &gt; 2 &#x4f60;", "<140 mmHg & 3 > 2 你"),
-        ("&amp;lt;", "&lt;"),
+        ("&amp;lt;5 &amp;nbsp;kg", "<5 kg"),
         ("å¤´ç—›", "头痛"),
         ("高血压怎么办".encode().decode("latin-1"), "高血压怎么办"),
         ("头痛\nå¤´ç—›", "头痛\n头痛"),
@@ -78,7 +100,12 @@ def test_text_that_is_not_dirty_stays(text):
         ("a\u200bb\ufeffc\u00add\x00e\x7f", "abcde"),
         ("中\u200d文\u200d", "中文"),
         ("１２０次，ＡＢｃ", "120次，ABc"),
-        ("好。。。。是！！！吗？？，，", "好。是！吗？，"),
+        ("好。。。。是！！！吗？？？，，", "好。是！吗？，"),
+        ("等等......好", "等等……好"),
+        ("等…......", "等……"),
+        ("好!!!!", "好!"),
+        ("a\u2009\u2009b\u202fc", "a b c"),
+        ("１２．５ｍｇ", "12.5mg"),
         ("等……………………好", "等……好"),
         ("你好<|im_end|>", "你好"),
         ("你好</s>\u200b", "你好"),
@@ -99,6 +126,10 @@ def test_dirt_is_repaired(dirty, clean):
         ("第一行,\n第二行", "第一行，\n第二行"),
         ("3,000 和 10:30, ok", "3,000 和 10:30, ok"),
         ("`你,好`", "`你,好`"),
+        ("吗??好", "吗？？好"),
+        ("压(mmHg)。(1)你", "压（mmHg）。(1)你"),
+        ("f(高) [链](高) (高)x", "f(高) [链](高) （高）x"),
+        ("高(甲:乙)", "高（甲：乙）"),
     ],
 )
 def test_halfwidth_marks_between_chinese_become_fullwidth_when_asked(dirty, clean):
@@ -109,7 +140,7 @@ def test_halfwidth_marks_between_chinese_become_fullwidth_when_asked(dirty, clea
 def test_the_changes_are_named_in_the_order_in_which_they_were_made():
     assert repair("<b>１</b>  2\x00", DEFAULTS, about_markup=False) == (
         "1 2",
-        ["strip_html", "strip_control", "halfwidth_alphanumerics", "squeeze_spaces"],
+        ["strip_control", "strip_html", "halfwidth_alphanumerics", "squeeze_spaces"],
     )
 
 
@@ -140,6 +171,94 @@ def test_every_repair_is_a_switch_of_the_recipe():
     assert set(REPAIRS) <= set(CleanSection.model_fields)
 
 
+def test_an_answer_that_shows_escaped_tags_keeps_them_and_one_that_is_escaped_is_unwrapped():
+    assert cleaned("输入 &lt;br&gt; 即可，p &lt; 5") == "输入 &lt;br&gt; 即可，p &lt; 5"
+    assert cleaned("&lt;p&gt;p &lt; 5&lt;/p&gt;") == "p < 5"
+
+
+def test_marks_of_direction_stay_in_hebrew_and_arabic_texts_only():
+    assert cleaned("a\u202eb\u202c\u200f") == "ab"
+    assert cleaned("א\u200fb") == "א\u200fb"
+
+
+def test_chinese_characters_are_converted_when_asked():
+    pytest.importorskip("opencc")
+    assert convert_chinese("頭痛怎麼辦", "t2s") == "头痛怎么办"
+    assert convert_chinese("头发", "s2t") == "頭髮"
+    section = CleanSection(convert_chinese="t2s")
+    assert repair("頭痛  ok", section, about_markup=False) == (
+        "头痛 ok",
+        ["squeeze_spaces", "convert_chinese"],
+    )
+    assert repair("plain", section, about_markup=False) == ("plain", [])
+
+
+def test_a_missing_opencc_is_named_with_its_extra(monkeypatch):
+    found = builtins.__import__
+
+    def without_opencc(name, *args, **kwargs):
+        if name == "opencc":
+            raise ImportError(name)
+        return found(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_opencc)
+    text_module._converter.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"burnish\[opencc\]"):
+        convert_chinese("頭", "t2s")
+
+
+IN_MOJIBAKE = re.compile(f"[{''.join(badness.MOJIBAKE_CATEGORIES.values())}]")
+MOJIBAKE = [c for c in map(chr, range(0x80, 0xFFFF)) if IN_MOJIBAKE.match(c)] + list("aZ .\n")
+
+
+def by_ftfy(text):
+    return ftfy.fix_text(text, text_module._ftfy_config())
+
+
+def test_what_is_not_shown_to_ftfy_it_would_have_left_alone():
+    common = [c for c in MOJIBAKE if not text_module._GARBLED.search(c)]
+    marks = [c for c in common if not "\u0386" <= c <= "\u045f"] + list("αаΑЯ")
+    candidates = itertools.chain(
+        map("".join, itertools.product(MOJIBAKE, repeat=2)),
+        map("".join, itertools.product(marks, repeat=3)),
+    )
+    assert [
+        text
+        for text in candidates
+        if badness.is_bad(text) and not text_module._may_be_garbled(text)
+    ] == []
+
+
+def test_repair_unicode_equals_ftfy_with_our_settings():
+    draw = random.Random(0)
+    for _ in range(3000):
+        text = "".join(draw.choice(MOJIBAKE) for _ in range(draw.randint(1, 8)))
+        assert repair_unicode(text) == by_ftfy(text)
+    for words in ("头痛怎么办“好”…", "naïve café 5 €", "Привет, мир — «да»", "x ≥ 5 ± 2°"):
+        for encoding in ("latin-1", "cp1252", "cp1251", "gb18030"):
+            for text in (words, words.encode().decode(encoding, "replace"), f"a\n{words}\x1b[31m"):
+                assert repair_unicode(text) == by_ftfy(text)
+
+
+@given(st.text() | st.text(alphabet=MOJIBAKE))
+def test_repair_unicode_equals_ftfy_on_any_text(text):
+    assert repair_unicode(text) == by_ftfy(text)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the shared data are not here")
+def test_repair_unicode_equals_ftfy_on_real_texts():
+    for name in ("dolly_train.json", "alpaca_zh_demo.json", "identity.json"):
+        for row in json.loads((REAL / "general" / name).read_text(encoding="utf-8"))[:400]:
+            text = "\n".join(row.values())[:1000]
+            assert repair_unicode(text) == by_ftfy(text)
+
+
+def test_a_text_in_the_wrong_encoding_is_garbled():
+    assert is_garbled("å¤´ç—›")
+    assert not is_garbled("头痛“好”… café x ≥ 5")
+    assert not is_garbled("\x1b[31mred")
+
+
 @given(st.text())
 def test_repair_never_crashes_and_leaves_no_control_characters(text):
     section = CleanSection(fullwidth_punctuation=True)
@@ -149,8 +268,56 @@ def test_repair_never_crashes_and_leaves_no_control_characters(text):
     assert "\x00" not in repaired
 
 
-@given(st.text(alphabet="ab c\n\t。，！<>/p&;`\u3000１", max_size=30))
-def test_squeezing_twice_is_squeezing_once(text):
-    for name in ("squeeze_spaces", "squeeze_marks", "halfwidth_alphanumerics"):
-        once = REPAIRS[name](text)
-        assert REPAIRS[name](once) == once
+PIECES = (
+    "<p> </p> <b> </b> <br> <i> <td> </td> <li> </a> <x> </x> <sup> 9 <pre> </pre> < "
+    "&lt; &gt; &amp; &nbsp; &#8203; lt; &eacute; <!-- --> <script> </script> <html> ` `` ``` ~~~ "
+    "。 ， ！ ？ … . .. ! ??? ~ ～ （ ） ( ) , : | \" ' { } 高 血 a b 1 ２ Ａ ． å¤´ç—› Ã© "
+    "<s> </s> <|im_end|> <|im_start|> user [INST]"
+).split(" ")
+SPACED = [
+    "\n",
+    " ",
+    "  ",
+    "\t",
+    "\u3000",
+    "\xa0",
+    "\u200b",
+    "\u200d",
+    "\u202e",
+    "א",
+    "\r",
+    "\x0c",
+    "<a href=x>",
+    "### 响应:",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES + SPACED)))
+def test_repairing_twice_is_repairing_once(pieces):
+    text = "".join(pieces)
+    for section in (DEFAULTS, CleanSection(fullwidth_punctuation=True)):
+        once = repair(text, section, about_markup=False)[0]
+        assert repair(once, section, about_markup=False) == (once, [])
+    for function in REPAIRS.values():
+        assert function(function(text)) == function(text)
+
+
+@given(
+    st.text(alphabet="头痛发热。，！？…“”（）《》、；：abcXYZ019.,:;!?()-+=/\\'*_#% ").map(
+        str.split
+    )
+)
+def test_words_and_single_marks_come_out_as_they_went_in(words):
+    text = " ".join(
+        word
+        for word in words
+        if not any(a == b for a, b in itertools.pairwise(word)) and "#" not in word
+    )
+    assert repair(text, DEFAULTS, about_markup=False) == (text, [])
+
+
+@pytest.mark.parametrize(
+    "text", ["<b" * 9000, "`a``" * 9000, "</p>" * 9000, "\u3000" * 40000 + "x", "&" + "amp;" * 9000]
+)
+def test_a_hostile_text_takes_no_longer_than_its_length_warrants(text):
+    repair(text, CleanSection(fullwidth_punctuation=True), about_markup=False)

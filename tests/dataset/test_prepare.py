@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import datasets
 import pytest
 
-from burnish.conversation import IGNORE_INDEX
+from burnish.conversation import IGNORE_INDEX, Conversation
+from burnish.dataset.prepare import prepare as prepare_stage
+from burnish.dataset.split import assign_splits
 from burnish.errors import DataError
 from burnish.pipeline import run_stage
 from burnish.recipe_file import load_recipe
@@ -15,6 +18,8 @@ from burnish.run_dir import RunDir
 from tests.conftest import alpaca_rows, byte_tokenizer, tiny_llama, write_recipe
 
 SPLITS = ("train", "validation", "test")
+
+LONG = " ".join(map(str, range(1000, 1060)))
 
 
 def recipe_for(folder, model, rows, prepare="{max_length: 128}"):
@@ -61,8 +66,8 @@ def test_an_empty_split_opens_too(tmp_path, tiny_model):
 
 def test_every_conversation_becomes_an_example_or_a_rejection(tmp_path, tiny_model):
     rows = alpaca_rows(20)
-    rows[3]["instruction"] = "long " * 60
-    rows[7]["output"] = "long " * 60
+    rows[3]["instruction"] = LONG
+    rows[7]["output"] = LONG
     report, run = prepared(recipe_for(tmp_path, tiny_model, rows))
     conversations = lines(run.conversations)
     assert len(conversations) == 20
@@ -83,7 +88,7 @@ def test_every_conversation_becomes_an_example_or_a_rejection(tmp_path, tiny_mod
 
 def test_a_row_that_is_too_long_can_be_rejected_instead_of_cut(tmp_path, tiny_model):
     rows = alpaca_rows(20)
-    rows[7]["output"] = "long " * 60
+    rows[7]["output"] = LONG
     prepare = "{max_length: 128, too_long: reject}"
     report, run = prepared(recipe_for(tmp_path, tiny_model, rows, prepare))
     assert report["num_rejected"] == {"too_long": 1}
@@ -150,3 +155,63 @@ def test_preparing_twice_gives_the_same_rows(tmp_path, tiny_model):
         data = [datasets.load_from_disk(str(run.split(name))) for name in SPLITS]
         found.append([part["input_ids"][:] for part in data])
     assert found[0] == found[1]
+
+
+def rows_with(folder, model, prepare, *, weight=1.0):
+    folder.mkdir(exist_ok=True)
+    loaded = recipe_for(folder, model, alpaca_rows(20), prepare)
+    source = loaded.recipe.data.sources[0].model_copy(update={"weight": weight})
+    data = loaded.recipe.data.model_copy(update={"sources": [source]})
+    recipe = loaded.recipe.model_copy(update={"data": data})
+    return prepared(dataclasses.replace(loaded, recipe=recipe))
+
+
+def test_rows_of_a_weighted_source_are_repeated_in_training_alone(tmp_path, tiny_model):
+    prepare = "{max_length: 128, validation_size: 0.2, test_size: 0.2}"
+    once, _ = rows_with(tmp_path / "1", tiny_model, prepare)
+    twice, run = rows_with(tmp_path / "2", tiny_model, prepare, weight=2.0)
+    assert twice["num_examples"] == once["num_examples"] | {
+        "train": 2 * once["num_examples"]["train"]
+    }
+    origins = [row["origin"] for row in datasets.load_from_disk(run.split("train"))]
+    assert all(origins.count(origin) == 2 for origin in origins)
+
+
+def test_rows_that_a_weight_below_one_leaves_out_are_in_the_ledger(tmp_path, tiny_model):
+    prepare = "{max_length: 128, validation_size: 0, test_size: 0}"
+    report, run = rows_with(tmp_path, tiny_model, prepare, weight=0.5)
+    taken = report["num_examples"]["train"]
+    assert 0 < taken < 20
+    assert report["num_rejected"] == {"not_sampled": 20 - taken}
+    rejected = lines(run.folder("prepare") / "rejected.jsonl")
+    assert rejected[0]["reason"] == "its source has the weight 0.5, and it was not drawn."
+
+
+@pytest.mark.parametrize(("setting", "num_kept"), [("off", 2), ("report", 2), ("drop", 1)])
+def test_training_rows_that_hold_a_held_out_one_are_listed_or_dropped(
+    tmp_path, tiny_model, setting, num_kept
+):
+    words = " ".join(f"w{n}" for n in range(15))
+    conversations = [
+        {"messages": [m("user", q), m("assistant", a)], "origin": f"x:{n}", "groups": [group]}
+        for n, (q, a, group) in enumerate(
+            [("count", words, "g0"), ("and count", words, "g1"), ("sing", "la", "g5")]
+        )
+    ]
+    prepare = f"{{max_length: 256, validation_size: 0, train_test_overlap: '{setting}'}}"
+    loaded = recipe_for(tmp_path, tiny_model, alpaca_rows(4), prepare)
+    run_stage("clean", loaded)
+    run = RunDir(loaded.run_dir)
+    run.conversations.write_text("".join(json.dumps(c) + "\n" for c in conversations))
+    section = loaded.recipe.prepare
+    splits, _ = assign_splits([Conversation.from_dict(c) for c in conversations], section)
+    assert [c.origin for c in splits["test"]] == ["x:1"]
+    report = prepare_stage(loaded.recipe.model, section, run)
+    assert report.num_examples["train"] == num_kept
+    found = lines(run.folder("prepare") / "overlap.jsonl")
+    assert [line["origin"] for line in found] == ([] if setting == "off" else ["x:0"])
+    assert report.num_rejected == ({"overlap": 1} if setting == "drop" else {})
+
+
+def m(role, content):
+    return {"role": role, "content": content}

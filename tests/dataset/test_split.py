@@ -7,12 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.conversation import Conversation, Message
-from burnish.dataset.split import SPLITS, assign_splits, place
+from burnish.dataset.split import GOLDEN, SPLITS, assign_splits, copies, place
 from burnish.recipe import PrepareSection
 
 
 def asked(question, *, input="", answer="a", origin="x:1"):
     return Conversation((Message("user", question, input), Message("assistant", answer)), origin)
+
+
+def grouped(*groups, origin="x:1", stratum="", weight=1.0, answer="a"):
+    messages = (Message("user", origin), Message("assistant", answer))
+    return Conversation(messages, origin, groups=groups, stratum=stratum, weight=weight)
+
+
+def split(conversations, section):
+    splits, rejections = assign_splits(conversations, section)
+    assert rejections == []
+    return splits
 
 
 def rows(count):
@@ -25,22 +36,22 @@ def origins(splits):
 
 def test_the_shares_are_met_on_average():
     section = PrepareSection(validation_size=0.1, test_size=0.2)
-    splits = assign_splits(rows(4000), section)
+    splits = split(rows(4000), section)
     assert len(splits["test"]) == pytest.approx(800, abs=80)
     assert len(splits["validation"]) == pytest.approx(400, abs=60)
 
 
 def test_rows_added_later_move_no_old_one():
     section = PrepareSection()
-    before = origins(assign_splits(rows(200), section))
-    after = origins(assign_splits([*rows(200)[::-1], *rows(300)[200:]], section))
+    before = origins(split(rows(200), section))
+    after = origins(split([*rows(200)[::-1], *rows(300)[200:]], section))
     for name in SPLITS:
         assert set(before[name]) <= set(after[name])
 
 
 def test_one_question_stays_on_one_side_whatever_its_answers_and_blanks():
     many = [c for i in range(60) for c in (asked(f"Why {i}?"), asked(f" Why\n{i}? ", answer="b"))]
-    splits = assign_splits(many, PrepareSection(validation_size=0.3, test_size=0.3))
+    splits = split(many, PrepareSection(validation_size=0.3, test_size=0.3))
     for part in splits.values():
         names = ["".join(c.messages[0].content.split()) for c in part]
         assert all(names.count(name) == 2 for name in names)
@@ -49,27 +60,27 @@ def test_one_question_stays_on_one_side_whatever_its_answers_and_blanks():
 def test_another_input_makes_another_question():
     section = PrepareSection(validation_size=0.3, test_size=0.3)
     many = [asked("Translate.", input=str(i)) for i in range(60)]
-    assert all(assign_splits(many, section).values())
+    assert all(split(many, section).values())
 
 
 def test_another_seed_holds_out_other_rows():
-    first = origins(assign_splits(rows(200), PrepareSection(seed=1)))
-    second = origins(assign_splits(rows(200), PrepareSection(seed=2)))
+    first = origins(split(rows(200), PrepareSection(seed=1)))
+    second = origins(split(rows(200), PrepareSection(seed=2)))
     assert first["test"] != second["test"]
 
 
 def test_rows_keep_their_order_within_a_split():
-    numbers = [int(o[2:]) for o in origins(assign_splits(rows(200), PrepareSection()))["train"]]
+    numbers = [int(o[2:]) for o in origins(split(rows(200), PrepareSection()))["train"]]
     assert numbers == sorted(numbers)
 
 
 def test_a_share_of_nothing_holds_out_nothing():
-    splits = assign_splits(rows(100), PrepareSection(validation_size=0, test_size=0))
+    splits = split(rows(100), PrepareSection(validation_size=0, test_size=0))
     assert [len(splits[name]) for name in SPLITS] == [100, 0, 0]
 
 
 def test_no_rows_make_empty_splits():
-    assert assign_splits([], PrepareSection()) == {"train": [], "validation": [], "test": []}
+    assert split([], PrepareSection()) == {"train": [], "validation": [], "test": []}
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -79,7 +90,7 @@ def test_a_tiny_set_fills_training_first_and_every_split_from_three_on(
     seed, shares, count, expected
 ):
     section = PrepareSection(validation_size=shares[0], test_size=shares[1], seed=seed)
-    splits = assign_splits(rows(count), section)
+    splits = split(rows(count), section)
     sizes = tuple(len(splits[name]) for name in SPLITS)
     if count == 2:
         assert sizes[0] == 1
@@ -99,7 +110,7 @@ def test_every_row_is_in_exactly_one_split_and_training_is_never_empty(
 ):
     many = [asked(q, origin=f"x:{i}") for i, q in enumerate(questions)]
     section = PrepareSection(validation_size=validation, test_size=test, seed=seed)
-    splits = assign_splits(many, section)
+    splits = split(many, section)
     found = sorted(o for part in origins(splits).values() for o in part)
     assert found == sorted(c.origin for c in many)
     assert bool(splits["train"]) == bool(many)
@@ -108,6 +119,92 @@ def test_every_row_is_in_exactly_one_split_and_training_is_never_empty(
         assert bool(splits["validation"]) >= (validation > 0)
 
 
-def test_a_conversation_that_nobody_begins_has_a_place():
-    value = place(Conversation((Message("assistant", "Hello"),), "x:1"), 1)
-    assert 0 <= value < 1
+def test_a_passage_without_turns_has_a_place():
+    passage = Conversation((Message("text", "Hello"),), "x:1")
+    assert split([passage], PrepareSection())["train"] == [passage]
+
+
+def test_rows_of_one_group_stay_on_one_side():
+    section = PrepareSection(validation_size=0.3, test_size=0.3)
+    many = [grouped(f"g{i // 3}", origin=f"x:{i}") for i in range(300)]
+    for part in split(many, section).values():
+        names = [c.groups[0] for c in part]
+        assert all(names.count(name) == 3 for name in names)
+
+
+def name_in(wanted, section):
+    """A group's name that falls into the wanted split."""
+    for i in range(1000):
+        if split([grouped("a"), grouped(f"g{i}"), *rows(50)], section)[wanted].count(
+            grouped(f"g{i}")
+        ):
+            return f"g{i}"
+    raise AssertionError(wanted)
+
+
+def test_a_row_near_both_sides_fits_in_neither_and_moves_no_other():
+    section = PrepareSection()
+    train, test = name_in("train", section), name_in("test", section)
+    old = [grouped(train, origin="x:1"), grouped(test, origin="x:2"), *rows(50)]
+    bridge = grouped(train, test, origin="x:3", answer="between")
+    splits, rejections = assign_splits([*old, bridge], section)
+    assert origins(splits) == origins(split(old, section))
+    assert [(r.origin, r.rule, r.text) for r in rejections] == [
+        ("x:3", "between_splits", "between")
+    ]
+    assert rejections[0].reason == (
+        "it is near rows of train and test, so on either side it would leak to the other."
+    )
+
+
+def test_a_row_of_two_groups_on_one_side_stays_there():
+    section = PrepareSection(validation_size=0, test_size=0)
+    both = grouped("g1", "g2", origin="x:3")
+    assert split([grouped("g1"), grouped("g2"), both], section)["train"][2] == both
+
+
+def test_every_stratum_gets_its_share_of_each_split():
+    section = PrepareSection(validation_size=0.1, test_size=0.2)
+    many = [
+        grouped(f"g{i}", origin=f"x:{i}", stratum="rare" if i % 20 == 0 else "usual")
+        for i in range(1000)
+    ]
+    splits = split(many, section)
+    for stratum, count in (("rare", 50), ("usual", 950)):
+        sizes = [sum(c.stratum == stratum for c in splits[name]) for name in SPLITS]
+        assert sizes == [pytest.approx(count * share, abs=2) for share in (0.7, 0.1, 0.2)]
+
+
+def test_with_strata_rows_added_behind_the_others_move_none():
+    section = PrepareSection(validation_size=0.2, test_size=0.2)
+    many = [grouped(f"g{i}", origin=f"x:{i}", stratum=str(i % 3)) for i in range(90)]
+    before, after = origins(split(many[:60], section)), origins(split(many, section))
+    for name in SPLITS:
+        assert after[name][: len(before[name])] == before[name]
+
+
+def test_places_in_a_stratum_are_multiples_of_the_golden_ratio():
+    assert GOLDEN == pytest.approx(0.6180339887)
+    start = place("rare", 42)
+    third = (start + 2 * GOLDEN) % 1
+    section = PrepareSection(test_size=0.5, validation_size=0)
+    many = [grouped(f"g{i}", origin=f"x:{i}", stratum="rare") for i in range(3)]
+    assert (many[2] in split(many, section)["test"]) == (third < 0.5)
+
+
+@pytest.mark.parametrize(
+    "weight, in_train, held_out", [(1.0, {1}, {1}), (3.0, {3}, {1}), (2.5, {2, 3}, {1})]
+)
+def test_a_row_is_taken_as_often_as_its_weight_says_but_once_if_held_out(
+    weight, in_train, held_out
+):
+    many = [grouped("g", origin=f"x:{i}", weight=weight) for i in range(50)]
+    assert {copies(c, 1, held_out=False) for c in many} == in_train
+    assert {copies(c, 1, held_out=True) for c in many} == held_out
+
+
+def test_a_weight_below_one_takes_that_share_of_the_rows_and_always_the_same():
+    many = [grouped("g", origin=f"x:{i}", weight=0.25) for i in range(1000)]
+    taken = [copies(c, 1, held_out=False) for c in many]
+    assert sum(taken) == pytest.approx(250, abs=45)
+    assert taken == [copies(c, 1, held_out=True) for c in many]

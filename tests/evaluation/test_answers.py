@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.conversation import Message
+from burnish.conversation import Conversation, Message
+from burnish.errors import DataError
 from burnish.evaluation.answers import HEADER, Question, answer_all, safe_cell, write_answers
 from burnish.generation import Sampling, decode, generate
 from burnish.rendering import render_prompt
@@ -95,3 +96,25 @@ def test_answers_are_greedy_and_do_not_depend_on_the_other_questions():
 
 def test_no_questions_have_no_answers():
     assert answer_all(None, byte_tokenizer(), [], max_new_tokens=4, what="answer") == []
+
+
+def test_a_question_is_what_a_conversation_asks_last_with_its_tools():
+    tool = {"type": "function", "function": {"name": "f"}}
+    asked = (Message("user", "q", "c"),)
+    conversation = Conversation((*asked, Message("assistant", "a")), "a:2", tools=(tool,))
+    assert Question.of(conversation) == Question(asked, "a:2", "a", (tool,))
+
+
+def test_an_answer_that_calls_a_function_is_shown_as_json():
+    calls = ({"name": "f", "arguments": {"城": "罗马"}}, {"name": "g", "arguments": {}})
+    turns = (Message("user", "q"), Message("assistant", "", tool_calls=calls))
+    assert Question.of(Conversation(turns, "a:2")).reference == (
+        '{"name": "f", "arguments": {"城": "罗马"}}\n{"name": "g", "arguments": {}}'
+    )
+
+
+def test_a_question_is_asked_with_the_tools_of_its_row():
+    tool = {"type": "function", "function": {"name": "f"}}
+    asked = Question((Message("user", "q"),), "a:2", "", (tool,))
+    with pytest.raises(DataError, match="does not write tools"):
+        answer_all(None, byte_tokenizer(), [asked], max_new_tokens=4, what="answer")

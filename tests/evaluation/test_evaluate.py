@@ -63,7 +63,7 @@ def test_losses_of_base_and_adapter_are_of_both_held_out_splits(done):
     assert {k.partition("/")[0] for k in report.base} == {"validation", "test"}
     assert report.adapter["test/loss"] < report.base["test/loss"]
     assert report.base["test/perplexity"] == pytest.approx(math.exp(report.base["test/loss"]))
-    assert report.base["test/num_tokens"] == report.adapter["test/num_tokens"] == 60
+    assert report.base["test/num_tokens"] == report.adapter["test/num_tokens"] == 120
     scores = json.loads((RunDir(done.run_dir).folder("evaluate") / "scores.json").read_text())
     assert scores["adapter"] == report.adapter
     assert scores["benchmarks"] == {}

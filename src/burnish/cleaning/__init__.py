@@ -1,1 +1,1 @@
-"""Raw files -> conversations: reading, repairing, and keeping or dropping, with a reason each."""
+"""Records -> conversations: repairing, judging and comparing them, with a ledger of every row."""

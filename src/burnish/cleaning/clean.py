@@ -1,175 +1,309 @@
-"""The clean stage: raw files -> conversations.jsonl, rejected.jsonl and changes.jsonl."""
+"""The clean stage: raw files -> conversations, with a ledger of every row."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from burnish.cleaning.files import read_records
-from burnish.cleaning.layouts import MissingPart, layout_of, to_conversation
-from burnish.cleaning.rules import first_broken_rule, same_key, show
-from burnish.cleaning.text import is_about_markup, repair
-from burnish.conversation import BadRow, Conversation, Message, Record, Rejection
-from burnish.errors import DataError
+from burnish.cleaning.duplicates import (
+    assign_groups,
+    find_duplicates,
+    find_exact,
+    parts_of,
+)
+from burnish.cleaning.layouts import layout_of
+from burnish.cleaning.ledger import NAMES, Counts, Verdicts, is_dropped, write_ledger
+from burnish.cleaning.parts import Parts, Table
+from burnish.cleaning.row import Chunk, RowSettings
+from burnish.cleaning.rules import RULES
+from burnish.cleaning.text import convert_chinese
+from burnish.cleaning.workers import clean_chunks
+from burnish.contamination.index import Index, build_index
+from burnish.contamination.items import load_items
+from burnish.contamination.overlaps import Overlap, without_terms
+from burnish.conversation import BadRow, Conversation, Record
+from burnish.errors import BurnishError, DataError
 from burnish.progress import say, track
-from burnish.recipe import CleanSection, DataSection, Source
-from burnish.run_dir import RunDir, write_jsonl
+from burnish.reading.files import name_of, read_records
+from burnish.recipe import CleanSection, ContaminationSettings, DataSection, Source
+from burnish.run_dir import RunDir
+
+CHUNK_ROWS = 2000
+"""Rows that are cleaned at a time."""
+
+_PLACE = re.compile(r"(?::[p¶]?\d+){1,2}$")
+"""What follows the file's name in an origin."""
+
+STEPS = (
+    "unreadable",
+    "no_question",
+    "no_answer",
+    "no_text",
+    *(name for name in RULES if name != "no_question"),
+    "private",
+    "contaminated",
+    "duplicate",
+    "near_duplicate",
+)
+"""The reasons to drop a row, in the order in which they are asked."""
 
 
 class CleanReport(BaseModel):
-    """What came of every row: num_read = num_kept + the sum of num_rejected."""
+    """What came of every row: num_read = num_kept + the sum of num_rejected.
+
+    `rows_left` counts down after each step that dropped rows. `faults` counts the rows in which a
+    fault was found, whichever fault decided; a kept row may have some.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     conversations: str
     rejected: str
+    ledger: str
     num_read: int
     num_kept: int
     num_rejected: dict[str, int]
+    rows_left: dict[str, int]
     num_repaired: dict[str, int]
-
-
-@dataclass
-class _Ledger:
-    """Collects what happens to each row."""
-
-    num_read: int = 0
-    kept: list[Conversation] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
-    changes: list[dict[str, object]] = field(default_factory=list)
-    seen: dict[bytes, str] = field(default_factory=dict)
+    faults: dict[str, int]
+    personal_data: dict[str, int]
+    benchmark_items: dict[str, int]
 
 
 def clean(data: DataSection, section: CleanSection, run: RunDir) -> CleanReport:
     """Keeps the conversations that break no rule, and says why each other was dropped.
 
+    What is cleaned lies in 1-clean/parts until all of it is: an interrupted run goes on there.
+
     Raises:
         DataError: a source can't be read, or no row of all was kept.
     """
-    ledger = _Ledger()
-    for row in track(_conversations(data, section), "clean", total=None, unit="rows"):
-        ledger.num_read += 1
-        _judge(row, section, ledger)
-    if not ledger.kept:
-        raise _nothing_kept(data, ledger)
-    with run.fresh("clean") as folder:
-        write_jsonl(folder / "conversations.jsonl", (c.as_dict() for c in ledger.kept))
-        write_jsonl(folder / "rejected.jsonl", (r.as_dict() for r in ledger.rejections))
-        write_jsonl(folder / "changes.jsonl", ledger.changes)
-    rejected = Counter(r.rule for r in ledger.rejections)
-    repaired = Counter(str(change["repair"]) for change in ledger.changes)
-    for rejection in ledger.rejections[:3]:
-        say(f"rejected {rejection.origin} ({rejection.rule}): {rejection.reason}")
-    return CleanReport(
-        conversations=str(run.conversations),
-        rejected=str(run.folder("clean") / "rejected.jsonl"),
-        num_read=ledger.num_read,
-        num_kept=len(ledger.kept),
-        num_rejected=dict(rejected.most_common()),
-        num_repaired=dict(repaired.most_common()),
-    )
-
-
-def _conversations(data: DataSection, section: CleanSection) -> Iterator[Conversation | Rejection]:
-    """The rows of all sources, as conversations or as rejections of what can't be read."""
-    for index, source in enumerate(data.sources):
-        layout: str | None = None
-        for row in read_records(source):
-            if isinstance(row, Record):
-                layout = layout or layout_of(source, row, f"data.sources[{index}]")
-                outcome = _read_row(row, layout, source, data.system_prompt)
-            else:
-                outcome = _bad_row(row)
-            if isinstance(outcome, Rejection) and section.bad_rows == "stop":
-                raise DataError(
-                    outcome.origin,
-                    outcome.reason,
-                    "Mend the row, or set clean.bad_rows: reject to go on without it.",
-                )
-            yield outcome
-
-
-def _read_row(
-    record: Record, layout: str, source: Source, system_prompt: str | None
-) -> Conversation | Rejection:
+    folder = run.folder("clean")
+    parts = Parts(folder / "parts")
     try:
-        conversation = to_conversation(record, layout, source.columns)
-    except MissingPart as missing:
-        text = json.dumps(record.fields, ensure_ascii=False, default=str)
-        return Rejection(record.origin, missing.rule, missing.reason, text)
-    if system_prompt and conversation.messages[0].role != "system":
-        with_system = (Message("system", system_prompt), *conversation.messages)
-        return replace(conversation, messages=with_system)
-    return conversation
+        counts = clean_into(folder, parts, data, section)
+        if not counts.num_kept:
+            raise _nothing_kept(data, counts)
+    except BurnishError:
+        _leave_nothing(folder, parts)
+        raise
+    parts.delete()
+    for rejection in counts.first_rejected:
+        say(f"rejected {rejection['origin']} ({rejection['rule']}): {rejection['reason']}")
+    return _report(folder, counts)
 
 
-def _bad_row(row: BadRow) -> Rejection:
-    return Rejection(row.origin, "unreadable", row.reason, row.text)
+def clean_into(folder: Path, parts: Parts, data: DataSection, section: CleanSection) -> Counts:
+    """Cleans all sources and writes the ledger's files into a folder; returns the counts.
+
+    Raises:
+        DataError: a source can't be read.
+    """
+    settings = row_settings(data, section)
+    num_chunks = _clean_rows(parts, data, section, settings)
+    if not num_chunks:
+        return Counts()
+    table = parts.table(num_chunks)
+    leaks = _leaks(parts, settings)
+    for row, leak in leaks.items():
+        table.alive[row] &= not is_dropped(leak, section)
+    verdicts = _compare(table, parts, section, leaks)
+    return write_ledger(folder, parts, table, verdicts, section)
 
 
-def _judge(row: Conversation | Rejection, section: CleanSection, ledger: _Ledger) -> None:
-    if isinstance(row, Rejection):
-        ledger.rejections.append(row)
-        return
-    conversation = _repaired(row, section, ledger)
-    rejection = first_broken_rule(conversation, section)
-    if rejection is None and section.drop_duplicates:
-        rejection = _duplicate(conversation, ledger)
-    if rejection is None:
-        ledger.kept.append(conversation)
-    else:
-        ledger.rejections.append(rejection)
+def row_settings(data: DataSection, section: CleanSection) -> RowSettings:
+    """All that a row is judged by, the benchmark items among it.
+
+    Raises:
+        DataError: the items can't be read.
+        MissingExtraError: a package for what the recipe asks is not installed.
+    """
+    convert_chinese("", section.convert_chinese)  # a missing package is said here, not in a worker
+    index = benchmark_index(data, section.contamination)
+    return RowSettings(tuple(data.sources), section, data.system_prompt, index)
 
 
-def _repaired(conversation: Conversation, section: CleanSection, ledger: _Ledger) -> Conversation:
-    about_markup = any(
-        is_about_markup(m.content) for m in conversation.messages if m.role == "user"
-    )
-    messages = []
-    for index, message in enumerate(conversation.messages):
-        repaired = {}
-        for part in ("content", "input"):
-            before = getattr(message, part)
-            after, names = repair(before, section, about_markup=about_markup)
-            repaired[part] = after
-            ledger.changes += [
-                {
-                    "origin": conversation.origin,
-                    "field": f"messages[{index}].{part}",
-                    "repair": name,
-                    "before": before,
-                    "after": after,
-                }
-                for name in names
-            ]
-        messages.append(Message(message.role, repaired["content"], repaired["input"]))
-    return replace(conversation, messages=tuple(messages))
+def benchmark_index(data: DataSection, settings: ContaminationSettings) -> Index | None:
+    """The questions that rows are compared with, or None where the recipe names none.
 
-
-def _duplicate(conversation: Conversation, ledger: _Ledger) -> Rejection | None:
-    key = hashlib.blake2b("\x1e".join(same_key(conversation)).encode("utf-8", "surrogatepass"))
-    first = ledger.seen.get(key.digest())
-    if first is None:
-        ledger.seen[key.digest()] = conversation.origin
+    Raises:
+        DataError: they can't be read.
+    """
+    if not settings.against:
         return None
-    return Rejection(
-        conversation.origin, "duplicate", f"equal to {first}, which is kept.", show(conversation)
+
+    def read(path: str) -> Iterator[Record | BadRow]:
+        return read_records(Source(path=path), max_unpacked_gib=data.max_unpacked_gib)
+
+    index = build_index(load_items(settings, read), settings.ngram)
+    if index.unchecked:
+        say(f"{len(index.unchecked)} benchmark items are too short or too common to be looked for")
+    return index
+
+
+def _clean_rows(
+    parts: Parts, data: DataSection, section: CleanSection, settings: RowSettings
+) -> int:
+    """Cleans the chunks that are not on disk yet; returns how many there are in all."""
+    num_chunks = num_done = 0
+
+    def todo() -> Iterator[Chunk]:
+        nonlocal num_chunks, num_done
+        for chunk in chunks_of(data):
+            num_chunks += 1
+            if parts.holds(chunk):
+                num_done += len(chunk.rows)
+            else:
+                yield chunk
+
+    cleaned = clean_chunks(todo(), settings, section)
+    for chunk in track(cleaned, "clean", total=None, unit="rows", size=lambda c: len(c.lines)):
+        if chunk.stop:
+            origin, reason = chunk.stop
+            raise DataError(
+                origin,
+                reason,
+                "Mend the row, or set clean.bad_rows: reject to go on without it.",
+            )
+        parts.write(chunk)
+    if num_done:
+        say(f"clean: {num_done:,} rows were cleaned before the interruption")
+    return num_chunks
+
+
+def chunks_of(data: DataSection) -> Iterator[Chunk]:
+    """The rows of all sources in order, in chunks; a chunk comes from one file.
+
+    Raises:
+        DataError: a file can't be read, or it has no column that holds the answers.
+    """
+    number = 0
+    for index, (source, name) in enumerate(zip(data.sources, names_of(data.sources), strict=True)):
+        rows: list[Record | BadRow] = []
+        file, layout = "", ""
+        for row in read_records(source, max_unpacked_gib=data.max_unpacked_gib, name=name):
+            row_file = _PLACE.sub("", row.origin)
+            if rows and (len(rows) == CHUNK_ROWS or row_file != file):
+                yield Chunk(number, index, layout, tuple(rows))
+                number, rows = number + 1, []
+            if row_file != file:
+                file, layout = row_file, ""
+            if not layout and isinstance(row, Record):
+                layout = layout_of(source, row, f"data.sources[{index}]")
+            rows.append(row)
+        if rows:
+            yield Chunk(number, index, layout, tuple(rows))
+            number += 1
+
+
+def names_of(sources: Sequence[Source]) -> list[str]:
+    """What stands for each source in origins: its name, or its path where two share the name."""
+    names = [name_of(source) for source in sources]
+    paths = [source.path for source in sources]
+    unique = [n if names.count(n) == 1 else p for n, p in zip(names, paths, strict=True)]
+    return [
+        n if unique.count(n) == 1 else f"{n}#{unique[:index].count(n) + 1}"
+        for index, n in enumerate(unique)
+    ]
+
+
+def _leaks(parts: Parts, settings: RowSettings) -> dict[int, dict[str, Any]]:
+    """What rows share with benchmark items, by the row's number; terms of a subject are none."""
+    if settings.benchmarks is None:
+        return {}
+    found = {row: r.overlaps[0] for row, r in enumerate(parts.results()) if r.overlaps}
+    overlaps = [Overlap(**{k: v for k, v in o.items() if k != "origin"}) for o in found.values()]
+    kept = without_terms(overlaps)
+    return {row: found[row] for row, overlap in zip(found, kept, strict=True) if overlap}
+
+
+def _compare(
+    table: Table, parts: Parts, section: CleanSection, leaks: dict[int, dict[str, Any]]
+) -> Verdicts:
+    """Which rows repeat others, and which belong together."""
+    copy_of = np.full(len(table), -1, dtype=np.int64)
+    rows = np.flatnonzero(table.keys.any(axis=1))
+    first = find_exact(table.keys[rows])
+    later = np.flatnonzero(first != np.arange(len(rows)))
+    copy_of[rows[later]] = rows[first[later]]
+
+    alive = np.flatnonzero(table.alive)
+    found = find_duplicates(
+        table.keys[alive],
+        table.signatures[alive],
+        table.quality[alive],
+        lambda row: parts_of(_conversation(parts, int(alive[row])), section.duplicate_key),
+        section.near_duplicate_threshold,
+    )
+    equal_to = np.full(len(table), -1, dtype=np.int64)
+    near_to = np.full(len(table), -1, dtype=np.int64)
+    similarity = np.zeros(len(table), dtype=np.float32)
+    is_copy = found.first != np.arange(len(alive))
+    equal_to[alive[is_copy]] = alive[found.first[is_copy]]
+    near = found.kept_instead[found.first]
+    is_near = near >= 0
+    near_to[alive[is_near]] = alive[near[is_near]]
+    similarity[alive] = found.similarity[found.first]
+    # Equal rows, equal questions and equal values of the column must share a split, too.
+    belong = [found.first, table.questions[alive], table.columns[alive]]
+    groups: list[tuple[int, ...]] = [()] * len(table)
+    for row, founders in enumerate(assign_groups(len(alive), found.pairs, belong)):
+        groups[alive[row]] = tuple(int(alive[founder]) for founder in founders)
+    return Verdicts(copy_of, equal_to, near_to, similarity, groups, leaks)
+
+
+def _conversation(parts: Parts, row: int) -> Conversation:
+    return Conversation.from_dict(json.loads(parts.result(row).conversation))
+
+
+def _report(folder: Path, counts: Counts) -> CleanReport:
+    return CleanReport(
+        conversations=str(folder / "conversations.jsonl"),
+        rejected=str(folder / "rejected.jsonl"),
+        ledger=str(folder / "ledger.jsonl"),
+        num_read=counts.num_read,
+        num_kept=counts.num_kept,
+        num_rejected=dict(counts.rejected.most_common()),
+        rows_left=rows_left(counts),
+        num_repaired=dict(counts.repaired.most_common()),
+        faults=dict(counts.faults.most_common()),
+        personal_data=dict(counts.personal.most_common()),
+        benchmark_items=dict(counts.benchmarks.most_common()),
     )
 
 
-def _nothing_kept(data: DataSection, ledger: _Ledger) -> DataError:
-    if not ledger.rejections:
+def rows_left(counts: Counts) -> dict[str, int]:
+    """How many rows are left after each step that dropped some, beginning with all."""
+    left = {"read": counts.num_read}
+    for step in STEPS:
+        if counts.rejected[step]:
+            left[step] = list(left.values())[-1] - counts.rejected[step]
+    return left
+
+
+def _leave_nothing(folder: Path, parts: Parts) -> None:
+    """What a failed run made is of no use to the next: the data or the recipe will be others."""
+    parts.delete()
+    for name in NAMES:
+        (folder / f"{name}.jsonl").unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _nothing_kept(data: DataSection, counts: Counts) -> DataError:
+    if not counts.num_read:
         return DataError(
             data.sources[0].path, "there is no row in this file.", "Check that it is the right one."
         )
-    first = ledger.rejections[0]
+    first = counts.first_rejected[0]
     return DataError(
-        first.origin,
-        f"none of {ledger.num_read} rows was kept; this one because {first.reason}",
+        first["origin"],
+        f"none of {counts.num_read} rows was kept; this one because {first['reason']}",
         "Check the columns under data.sources[0].columns and the rules under clean.",
     )

@@ -5,32 +5,22 @@ Add a layout: write a function, add a line to LAYOUTS and to Source.layout in re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from burnish.conversation import Conversation, Message, Record, Role
+from burnish.cleaning.transcripts import is_transcript, parse_transcript
+from burnish.cleaning.turns import MissingPart as MissingPart
+from burnish.cleaning.turns import from_json, is_absent, message_of, text_of, tools_of
+from burnish.conversation import Conversation, Message, Record
 from burnish.errors import DataError
 from burnish.recipe import Columns, Source
 
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-}
+TEXT_NAMES = ("text", "dialogue", "dialog", "conversation", "content")
+"""Names by which a column that holds a whole transcript is recognised, the likeliest first."""
 
-
-class MissingPart(Exception):
-    """A record in which the question or the answer is empty or absent."""
-
-    def __init__(self, rule: str, reason: str) -> None:
-        super().__init__(reason)
-        self.rule = rule
-        self.reason = reason
+_WITH_TOOLS = ("messages", "sharegpt")
+_PAIRS_AS_TEXT = re.compile(r"\s*\[\s*\[")
 
 
 def guess_layout(fields: Mapping[str, Any]) -> str | None:
@@ -43,7 +33,23 @@ def guess_layout(fields: Mapping[str, Any]) -> str | None:
         return "prompt_completion"
     if "instruction" in fields and "output" in fields:
         return "alpaca"
-    return None
+    texts = _text_columns(fields)
+    if len(texts) == 1 and is_transcript(fields[texts[0]]):
+        return "transcript"
+    return "text" if list(fields) == ["text"] and isinstance(fields["text"], str) else None
+
+
+def _text_columns(fields: Mapping[str, Any]) -> list[str]:
+    """The columns that hold text, numbers aside."""
+    return [name for name, value in fields.items() if isinstance(value, str) and _has_words(value)]
+
+
+def _has_words(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return bool(text.strip())
+    return False
 
 
 def layout_of(source: Source, first: Record, place: str = "data.sources[0]") -> str:
@@ -57,6 +63,9 @@ def layout_of(source: Source, first: Record, place: str = "data.sources[0]") -> 
     Raises:
         DataError: it can't be told from the first record, or a named column is not there.
     """
+    wants_text = source.columns is not None and source.columns.text and source.layout == "auto"
+    if wants_text or source.layout in ("transcript", "text"):
+        return _layout_of_text(source, first, place)
     if source.columns is not None:
         _check_columns(source.columns, first, place)
         return "alpaca"
@@ -83,8 +92,33 @@ _NEEDED = {
 }
 
 
+def _layout_of_text(source: Source, first: Record, place: str) -> str:
+    name = _text_column(first.fields, source.columns, source.layout)
+    if name is None or name not in first.fields:
+        what = "no column with the text" if name is None else f"no column {name!r}"
+        raise DataError(
+            first.origin,
+            f"{what} in this row; its columns are {', '.join(map(str, first.fields))}.",
+            f"Name the right column under {place}.columns.text.",
+        )
+    if source.layout != "auto":
+        return source.layout
+    value = first.fields[name]
+    return "transcript" if isinstance(value, str) and is_transcript(value) else "text"
+
+
+def _text_column(fields: Mapping[str, Any], columns: Columns | None, layout: str) -> str | None:
+    """The column that holds a row's one text, or None where it can't be told."""
+    if columns is not None and columns.text:
+        return columns.text
+    names = ("text",) if layout == "text" else TEXT_NAMES
+    named = [name for name in names if name in fields]
+    texts = _text_columns(fields) if layout == "transcript" else []
+    return named[0] if named else texts[0] if len(texts) == 1 else None
+
+
 def _check_columns(columns: Columns, first: Record, place: str) -> None:
-    for part in ("instruction", "input", "output", "system"):
+    for part in ("instruction", "input", "output", "system", "history"):
         for name in _names(getattr(columns, part), default=[]):
             if name not in first.fields:
                 raise DataError(
@@ -117,29 +151,82 @@ def alpaca(record: Record, columns: Columns | None) -> tuple[Message, ...]:
     if not instruction.strip() and context.strip():
         instruction, context = context, ""
     messages = [Message("user", instruction, context), Message("assistant", output)]
-    return (*([Message("system", system)] if system.strip() else []), *messages)
+    begin = [Message("system", system)] if system.strip() else []
+    return (*begin, *_history(record, names.history), *messages)
+
+
+def _history(record: Record, name: str | None) -> list[Message]:
+    """Earlier turns; a column of that name that the recipe does not speak of may hold others."""
+    value = record.fields.get(name or "history")
+    if is_absent(value) or (name is None and not _looks_like_pairs(value)):
+        return []
+    pairs = from_json(value, "the history")
+    if not (isinstance(pairs, list) and all(_is_pair(pair) for pair in pairs)):
+        raise MissingPart("unreadable", "the history is no list of [question, answer] pairs.")
+    turns: list[Message] = []
+    for question, answer in pairs:
+        turns += [Message("user", text_of(question)), Message("assistant", text_of(answer))]
+    return turns
+
+
+def _looks_like_pairs(value: Any) -> bool:
+    if isinstance(value, str):
+        return _PAIRS_AS_TEXT.match(value) is not None
+    return isinstance(value, list) and bool(value) and _is_pair(value[0])
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
 
 
 def prompt_completion(record: Record, columns: Columns | None) -> tuple[Message, ...]:
     """Prompt / completion, texts or lists of messages (TRL's names)."""
     prompt, completion = record.fields.get("prompt"), record.fields.get("completion")
     if isinstance(prompt, list) and isinstance(completion, list):
-        return tuple(_turn(turn, "role", "content") for turn in [*prompt, *completion])
-    return (Message("user", _text(prompt)), Message("assistant", _text(completion)))
+        return tuple(message_of(turn, "role", "content") for turn in [*prompt, *completion])
+    return (Message("user", text_of(prompt)), Message("assistant", text_of(completion)))
 
 
 def messages(record: Record, columns: Columns | None) -> tuple[Message, ...]:
     """A list of {role, content} under `messages` (OpenAI's names)."""
-    return tuple(_turn(turn, "role", "content") for turn in _list(record, "messages"))
+    return tuple(message_of(turn, "role", "content") for turn in _list(record, "messages"))
 
 
 def sharegpt(record: Record, columns: Columns | None) -> tuple[Message, ...]:
-    """A list of {from, value} under `conversations`, a system prompt beside it."""
-    turns = [_turn(turn, "from", "value") for turn in _list(record, "conversations")]
-    system = _text(record.fields.get("system"))
+    """A list of {from, value} under `conversations`, a system prompt beside it.
+
+    Of preference data, whose conversations end with a question, the `chosen` answer is taken.
+    """
+    turns = [message_of(turn, "from", "value") for turn in _list(record, "conversations")]
+    system = text_of(record.fields.get("system"))
     if system.strip() and turns and turns[0].role != "system":
         turns.insert(0, Message("system", system))
+    chosen = record.fields.get("chosen")
+    if turns and turns[-1].role == "user" and isinstance(chosen, Mapping):
+        turns.append(message_of(chosen, "from", "value"))
     return tuple(turns)
+
+
+def transcript(record: Record, columns: Columns | None) -> tuple[Message, ...]:
+    """Turns told apart by markers such as `<user>:` and `<bot>:` in one text."""
+    turns = parse_transcript(_passage(record, columns, "transcript"))
+    if turns is None:
+        reason = "no turns of two sides, such as `User:` and `Bot:`, stand in this text."
+        raise MissingPart("unreadable", reason)
+    return turns
+
+
+def text(record: Record, columns: Columns | None) -> tuple[Message, ...]:
+    """A passage of plain text, for continued pre-training."""
+    return (Message("text", _passage(record, columns, "text")),)
+
+
+def _passage(record: Record, columns: Columns | None, layout: str) -> str:
+    name = _text_column(record.fields, columns, layout)
+    passage = text_of(record.fields.get(name)) if name else ""
+    if not passage.strip():
+        raise MissingPart("no_text", "there is no text in this row.")
+    return passage
 
 
 LAYOUTS: dict[str, Callable[[Record, Columns | None], tuple[Message, ...]]] = {
@@ -147,6 +234,8 @@ LAYOUTS: dict[str, Callable[[Record, Columns | None], tuple[Message, ...]]] = {
     "messages": messages,
     "sharegpt": sharegpt,
     "prompt_completion": prompt_completion,
+    "transcript": transcript,
+    "text": text,
 }
 """How a record becomes messages, by the name of its layout."""
 
@@ -155,16 +244,40 @@ def to_conversation(record: Record, layout: str, columns: Columns | None) -> Con
     """The conversation of a record.
 
     Raises:
-        MissingPart: the question or the answer is empty, or the turns make no conversation.
+        MissingPart: question, answer or passage are empty, or the turns make no conversation.
     """
     turns = LAYOUTS[layout](record, columns)
+    if layout != "text":
+        _check_turns(turns)
+    tools = tools_of(record.fields.get("tools")) if layout in _WITH_TOOLS else ()
+    return Conversation(turns, record.origin, tools)
+
+
+def _check_turns(turns: tuple[Message, ...]) -> None:
     if not any(turn.role == "user" and turn.content.strip() for turn in turns):
         raise MissingPart("no_question", "there is no question in this row.")
     if turns[-1].role != "assistant":
         raise MissingPart("no_answer", "the conversation does not end with the assistant.")
-    if any(turn.role == "assistant" and not turn.content.strip() for turn in turns):
+    roles = [turn.role for turn in turns]
+    if "user" not in roles[: roles.index("assistant")]:
+        raise MissingPart("no_question", "the assistant speaks before any question.")
+    if any(_says_nothing(turn) for turn in turns if turn.role == "assistant"):
         raise MissingPart("no_answer", "the answer of this row is empty.")
-    return Conversation(turns, record.origin)
+
+
+def _says_nothing(turn: Message) -> bool:
+    return not turn.content.strip() and not turn.tool_calls
+
+
+def column_value(record: Record, name: str) -> str:
+    """The value of a column as text; empty where the cell is.
+
+    Raises:
+        MissingPart: the row has no such column, or no text or number in it.
+    """
+    if name not in record.fields:
+        raise MissingPart("unreadable", f"there is no column {name!r} in this row.")
+    return text_of(record.fields[name])
 
 
 def _names(value: str | list[str] | None, *, default: list[str]) -> list[str]:
@@ -174,7 +287,7 @@ def _names(value: str | list[str] | None, *, default: list[str]) -> list[str]:
 
 
 def _joined(record: Record, names: list[str]) -> str:
-    texts = [_text(record.fields.get(name)) for name in names]
+    texts = [text_of(record.fields.get(name)) for name in names]
     return "\n".join(text for text in texts if text.strip())
 
 
@@ -183,30 +296,3 @@ def _list(record: Record, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise MissingPart("unreadable", f"{name} is no list of turns in this row.")
     return value
-
-
-def _turn(turn: Any, role_key: str, content_key: str) -> Message:
-    if not isinstance(turn, Mapping):
-        raise MissingPart("unreadable", "a turn of this row is no object.")
-    other = {"role": "from", "content": "value", "from": "role", "value": "content"}
-    speaker = turn.get(role_key, turn.get(other[role_key]))
-    said = turn.get(content_key, turn.get(other[content_key]))
-    role = _ROLES.get(str(speaker).lower())
-    if role is None:
-        raise MissingPart("unreadable", f"a turn of this row has the unknown role {speaker!r}.")
-    return Message(role, _text(said))
-
-
-def _text(value: Any) -> str:
-    if value is None or value != value:  # NaN, an empty cell of pandas, differs from itself
-        return ""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            reason = "a text holds half a character (a lone surrogate)."
-            raise MissingPart("unreadable", reason) from None
-        return value
-    if isinstance(value, bool | int | float):
-        return str(value)
-    raise MissingPart("unreadable", f"a text was expected; found {type(value).__name__}.")

@@ -1,43 +1,73 @@
 """Text repair: pure functions from text to text, each with the name of its switch in the recipe.
 
-Line breaks stay, and so do comparisons and generics: what looks like a tag is removed only if it is
-a known one. Code between backticks is left alone.
+Line breaks and indentation stay, and so does code between backticks. Every function returns clean
+text as it is after a look that takes a microsecond or two.
 """
 
 from __future__ import annotations
 
-import html
 import re
 import textwrap
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from burnish.cleaning.code_spans import outside_code
+from burnish.cleaning.markup import is_about_markup, strip_html
+from burnish.cleaning.special_tokens import strip_special_tokens
+from burnish.errors import MissingExtraError
 from burnish.recipe import CleanSection
 
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]+`)", re.DOTALL)
+__all__ = ["REPAIRS", "convert_chinese", "is_about_markup", "repair"]
 
-_BLOCK_TAGS = (
-    "address article aside blockquote br center dd details div dl dt figcaption figure footer "
-    "form h1 h2 h3 h4 h5 h6 header hr li main nav ol p section table tbody td tfoot th thead tr ul"
-).split()
-_INLINE_TAGS = "a abbr b big cite del em font i img ins mark small span strike strong sub sup tt u"
-_LONE_TAGS = {"br", "hr", "img"}
-_ATTRIBUTES = r"""(?:\s+[a-zA-Z_:@][-\w:.]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=`]+))*"""
-_TAG_NAMES = "|".join(sorted([*_BLOCK_TAGS, *_INLINE_TAGS.split()], key=len, reverse=True))
-_TAG = re.compile(rf"<(/?)({_TAG_NAMES})({_ATTRIBUTES})\s*/?>", re.IGNORECASE)
-_INVISIBLE = re.compile(r"<(script|style)\b[^<>]*>.*?</\1\s*>|<!--.*?-->", re.I | re.DOTALL)
-_SUPERSCRIPT = re.compile(r"(?<=[\w)])<sup>\s*([-+−]?\d+)\s*</sup>", re.IGNORECASE)
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]\w*);")
-_ABOUT_MARKUP = re.compile(r"html|css|xml|\bweb|code|网页|标签|代码", re.IGNORECASE)
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+MOST_PASSES = 8
+"""A repair may bring to light what another one mends; nothing real needs more than three passes."""
+
+
+# What ftfy takes for garbled always holds a character of _GARBLED or two of _GARBLED_PAIR: letters,
+# box lines and signs that Windows code pages have in the place of bytes from 0x80 on. Marks that
+# are common in clean texts (“ ” … — · ° × ± ≥ α я) are not among the former.
+_GARBLED = re.compile(
+    "[\x1b\x80-\x9f\xa1-\xa8\xaa\xac\xaf\xb6\xb8\xba\xbf\xc0-\xd6\xd8-\xf6\xf8-\u02ff\u0384\u0385"
+    "\u0392\u0393\u039e\u039f\u0402\u0412\u0413\u0420\u0421\u0490\u0491\u201a\u201e\u2020\u2021"
+    "\u2030\u2039\u203a\u20a7\u20ac\u2310\u2500-\u25ff\ud800-\udfff\uf8ff\ufb01\ufb02\ufffd]"
+)
+_NUMERIC = "\xb1-\xb3\xb5\xb9\xbc-\xbe\xd7\xf7\u2044\u2116\u2202-\u22ff"
+_NUMERIC_SIGN = re.compile(f"[{_NUMERIC}]")
+_GARBLED_PAIR = re.compile(f"[{_NUMERIC}][^\x00-\x7f]|[\xa9\xab\u2018\u201c\u2022][{_NUMERIC}]")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 def repair_unicode(text: str) -> str:
-    """Mends text that was decoded with the wrong encoding; leaves width and quotes alone."""
+    """Mends text that was decoded with the wrong encoding; leaves width and quotes alone.
+
+    Equal to ftfy.fix_text with our settings, but asks it only about lines that may be garbled.
+    """
+    if not _may_be_garbled(text):
+        return text
     import ftfy
 
-    return str(ftfy.fix_text(text, _ftfy_config()))
+    config = _ftfy_config()
+    return "".join(
+        ftfy.fix_text(line, config) if _may_be_garbled(line) else line
+        for line in _LINE.findall(text)
+    )
+
+
+def is_garbled(text: str) -> bool:
+    """Whether a text was decoded with the wrong encoding, as far as that can be told."""
+    if "\x1b" in text:
+        text = text.replace("\x1b", "")
+    return _may_be_garbled(text) and repair_unicode(text) != text
+
+
+def _may_be_garbled(text: str) -> bool:
+    if text.isascii():
+        return "\x1b" in text
+    if _GARBLED.search(text):
+        return True
+    return _NUMERIC_SIGN.search(text) is not None and _GARBLED_PAIR.search(text) is not None
 
 
 @cache
@@ -52,148 +82,203 @@ def _ftfy_config() -> Any:
         remove_control_chars=False,
         unescape_html=False,
         normalization=None,
+        explain=False,
     )
 
 
-def _outside_code(edit: Callable[[str], str], text: str) -> str:
-    if "`" not in text:
-        return edit(text)
-    parts = _CODE.split(text)
-    parts[::2] = [edit(part) for part in parts[::2]]
-    return "".join(parts)
-
-
-def strip_html(text: str) -> str:
-    """Removes known tags and decodes entities outside code; a block tag becomes a line break.
-
-    A bare inline tag without its partner stays: `a<b and c>d`, `Vec<String>` and `std::map<a,b>`
-    are no HTML. A raised number keeps its meaning: `10<sup>9</sup>` becomes `10^9`.
-    """
-    if "<" not in text and "&" not in text:
-        return text
-    return _outside_code(_strip_tags, text)
-
-
-def _strip_tags(text: str) -> str:
-    text = _SUPERSCRIPT.sub(r"^\1", _INVISIBLE.sub("", text))
-    seen = {(found[1], found[2].lower()) for found in _TAG.finditer(text)}
-
-    def replacement(found: re.Match[str]) -> str:
-        slash, name = found[1], found[2].lower()
-        partner = ("" if slash else "/", name)
-        if name not in _LONE_TAGS and not found[3] and partner not in seen:
-            return found[0]
-        return "\n" if name in _BLOCK_TAGS else ""
-
-    # Only whole entities: html.unescape alone would turn `?a=1&copy=2` into `?a=1©=2`.
-    return _ENTITY.sub(lambda found: html.unescape(found[0]), _TAG.sub(replacement, text))
+_BREAK = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
+_TAGS = "\U000e0001-\U000e007f"
+HIDDEN = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b\u2060-\u2064\ufeff\ufff9-\ufffc\ufffe\uffff]"
+    f"|(?<![\U0001f3f4{_TAGS}])[{_TAGS}]+"
+)
+"""Never seen and never meant: controls, zero-width characters, tags that spell no flag."""
+_JOINERS = re.compile(f"(?:\\A|(?<=[\x00-\x7f{_HAN}\u3000-\u303f\uff00-\uffef]))[\u200c\u200d]+")
+_DIRECTIONS = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u05ff\u0600-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
 
 
 def strip_control(text: str) -> str:
-    """Removes control and zero-width characters; a break of any kind becomes a line break."""
-    if text.isprintable():  # neither category Cc nor Cf is printable
+    """Removes control and zero-width characters; a break of any kind becomes a line break.
+
+    Joiners stay where scripts and emoji need them, marks of direction in texts with Hebrew or
+    Arabic letters, variation selectors everywhere, and tag characters in flags.
+    """
+    if text.isprintable() or text.replace("\n", "").isprintable():
         return text
-    return _HIDDEN.sub("", _BREAK.sub("\n", text))
+    text = HIDDEN.sub("", _BREAK.sub("\n", text))
+    if _DIRECTIONS.search(text) and not _RIGHT_TO_LEFT.search(text):
+        text = _DIRECTIONS.sub("", text)
+    return _JOINERS.sub("", text)
 
 
-_BREAK = re.compile("\r\n|[\r\v\f\x85\u2028\u2029]")
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff\u00ad]"
-    # The joiner of emoji, and of letters in Indic and Arabic scripts, stays.
-    f"|(?:(?<=[\x00-\x7f{_HAN}])|\\A)\u200d"
-)
+_WIDE_BLANK = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f]")
 
 
 def squeeze_spaces(text: str) -> str:
     """Turns blanks within a line into one, keeps line breaks, trims the ends.
 
-    Lines keep their indentation to each other; the indentation that all share, and the
-    ideographic blanks at the start of a Chinese paragraph, go.
+    A single tab stays, as tables have them, and so do rows of Markdown tables. Lines keep their
+    indentation to each other; the indentation that all share, and the ideographic blanks at the
+    start of a Chinese paragraph, go.
     """
-    text = _outside_code(_squeeze_lines, text.replace("\r\n", "\n").replace("\r", "\n"))
+    if (
+        "  " in text
+        or "\t" in text
+        or " \n" in text
+        or "\u3000" in text
+        or "\n\n\n" in text
+        or not (text.isascii() or _WIDE_BLANK.search(text) is None)
+    ):
+        text = outside_code(_squeeze_lines, text)
     return textwrap.dedent(text).strip() if text[:1].isspace() else text.rstrip()
 
 
 def _squeeze_lines(text: str) -> str:
-    text = re.sub(r"(\A|\n)\u3000+", r"\1", text.replace("\u00a0", " "))
-    text = re.sub(r"(?<=\S)[ \t\u3000]+(?=\S)", " ", text)
-    text = re.sub(r"[ \t\u3000]+(?=\n)", "", text)
+    text = _WIDE_BLANK.sub(" ", text)
+    text = re.sub(r"(\A|\n)[ \t]*\u3000[ \t\u3000]*", r"\1", text)
+    text = re.sub(r"(?<![ \t\u3000])[ \t\u3000]++(?=\n)", "", text)
+    text = _INNER_BLANKS.sub(_one_blank, text)
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
+_INNER_BLANKS = re.compile(r"^[ \t]*\|.*|(?<=\S)(?:[ \t\u3000]{2,}|\u3000)(?=\S)", re.MULTILINE)
+
+
+def _one_blank(found: re.Match[str]) -> str:
+    return " " if found[0].isspace() else found[0].replace("\u3000", " ")
+
+
+_SAME_TWICE = re.compile(r"([。，、；：！？…!?~～.])\1")
+
+
 def squeeze_marks(text: str) -> str:
-    """Shortens runs of one Chinese mark; an ellipsis stays one (`……`)."""
-    return _outside_code(_squeeze_runs, text)
+    """Shortens runs of one mark, outside code.
+
+    - Two or more of `。，、；：` become one: nobody doubles them on purpose.
+    - Three or more of `！？` become one; two stay, as emphasis.
+    - Three or more `…` become `……`.
+    - Half-width marks only behind a Chinese character or mark: three or more of `!?~` become one,
+      four or more dots `……` (`...` stays, and so do the dots before a page number). Elsewhere
+      they may be code or Markdown.
+    """
+    return outside_code(_squeeze_runs, text) if _SAME_TWICE.search(text) else text
+
+
+_CHINESE = f"{_HAN}。，、；：！？…～）」』”》】"
+_RUNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"([。，、；：])\1+"), r"\1"),
+    (re.compile(r"([！？])\1{2,}"), r"\1"),
+    (re.compile(rf"(?<=[{_CHINESE}])([!?~～])\1{{2,}}"), r"\1"),
+    (re.compile(rf"(?<=[{_CHINESE}])\.{{4,}}+(?![ \t]*\d+[ \t]*(?:\n|\Z))"), "……"),
+    (re.compile(r"…{3,}"), "……"),
+)
 
 
 def _squeeze_runs(text: str) -> str:
-    text = re.sub(r"…{3,}", "……", text)
-    return re.sub(r"([。！？，、；：])\1+", r"\1", text)
+    for run, instead in _RUNS:
+        text = run.sub(instead, text)
+    return text
 
 
-def halfwidth_alphanumerics(text: str) -> str:
-    """Turns full-width digits and Latin letters into ordinary ones (`１２０` becomes `120`)."""
-    return _outside_code(lambda part: part.translate(_HALFWIDTH), text)
-
-
-_HALFWIDTH = {
+_WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ]")
+_WIDE_POINT = re.compile(r"(?<=[0-9])．(?=[0-9])")
+_NARROW = {
     wide: wide - 0xFEE0
     for first, last in ("０９", "ＡＺ", "ａｚ")
     for wide in range(ord(first), ord(last) + 1)
 }
 
 
-_FULLWIDTH = str.maketrans(",:;!?()", "，：；！？（）")
-_HALFWIDTH_MARK = re.compile(
-    rf"(?<=[{_HAN}])[,:;!?](?=[{_HAN}]|$)|(?<=[{_HAN}])[()]|[()](?=[{_HAN}])", re.MULTILINE
+def halfwidth_alphanumerics(text: str) -> str:
+    """Turns full-width digits and Latin letters into ordinary ones (`１２．５` becomes `12.5`)."""
+    if text.isascii() or not _WIDE.search(text):
+        return text
+    return outside_code(lambda part: _WIDE_POINT.sub(".", part.translate(_NARROW)), text)
+
+
+_WIDE_MARKS = str.maketrans(",:;!?", "，：；！？")
+_NARROW_MARKS = re.compile(rf"([,:;!?])(?<=[{_HAN}].)\1*(?=[{_HAN}]|$)", re.MULTILINE)
+_NARROW_BRACKETS = re.compile(
+    rf"\((?:(?<=[{_HAN}].)|(?<![\x21-\x7e].)(?=[^()（）\n]*[{_HAN}]))([^()（）\n]*)\)"
 )
 
 
 def fullwidth_punctuation(text: str) -> str:
-    """Turns half-width punctuation between Chinese characters into full-width punctuation."""
-    return _outside_code(
-        lambda part: _HALFWIDTH_MARK.sub(lambda found: found[0].translate(_FULLWIDTH), part), text
-    )
+    """Turns half-width punctuation between Chinese characters into full-width punctuation.
+
+    Brackets turn in pairs: behind a Chinese character, or around one where no code precedes.
+    """
+    return text if text.isascii() else outside_code(_widen, text)
 
 
-_SPECIAL = (
-    r"</?s>|<\|(?:im_start|im_end|endoftext|eot_id|end|begin_of_text)\|>|<(?:eos|bos|pad)>"
-    r"|\[/?INST\]|<(?:start|end)_of_turn>"
-)
-_SPECIAL_ENDS = re.compile(rf"\A(?:\s*(?:{_SPECIAL}))+\s*|\s*(?:(?:{_SPECIAL})\s*)+\Z")
-
-
-def strip_special_tokens(text: str) -> str:
-    """Removes control tokens of chat templates at both ends of a text."""
-    return _SPECIAL_ENDS.sub("", text)
+def _widen(text: str) -> str:
+    if "(" in text:
+        text = _NARROW_BRACKETS.sub(r"（\1）", text)
+    return _NARROW_MARKS.sub(lambda found: found[0].translate(_WIDE_MARKS), text)
 
 
 REPAIRS: dict[str, Callable[[str], str]] = {
     "repair_unicode": repair_unicode,
-    "strip_html": strip_html,
     "strip_control": strip_control,
+    "strip_html": strip_html,
     "strip_special_tokens": strip_special_tokens,
     "halfwidth_alphanumerics": halfwidth_alphanumerics,
+    "squeeze_spaces": squeeze_spaces,
     "fullwidth_punctuation": fullwidth_punctuation,
     "squeeze_marks": squeeze_marks,
-    "squeeze_spaces": squeeze_spaces,
 }
 """The repairs in the order in which they are applied, by the name of their switch."""
 
 
-def is_about_markup(text: str) -> bool:
-    """Whether a question is about code or markup, whose answer must keep its tags."""
-    return bool(_ABOUT_MARKUP.search(text))
+def convert_chinese(text: str, mode: str) -> str:
+    """The text with traditional and simplified characters converted, by OpenCC's name of the way.
+
+    Raises:
+        MissingExtraError: OpenCC is not installed.
+
+    Source: https://github.com/BYVoid/OpenCC
+    """
+    return text if text.isascii() else str(_converter(mode).convert(text))
+
+
+@cache
+def _converter(mode: str) -> Any:
+    try:
+        import opencc
+    except ImportError:
+        raise MissingExtraError("opencc", "opencc") from None
+    return opencc.OpenCC(mode)
 
 
 def repair(text: str, section: CleanSection, *, about_markup: bool) -> tuple[str, list[str]]:
-    """The text after every repair that is switched on, and the names of those that changed it."""
-    changed = []
-    for name, function in REPAIRS.items():
-        if not getattr(section, name) or (about_markup and name == "strip_html"):
-            continue
-        repaired = function(text)
-        if repaired != text:
-            changed.append(name)
-            text = repaired
-    return text, changed
+    """The text after every repair that is switched on, and the names of those that changed it.
+
+    The repairs are applied until none changes anything, so that repairing twice is repairing once.
+
+    Raises:
+        MissingExtraError: characters are to be converted and OpenCC is not installed.
+    """
+    if not text:
+        return text, []
+    repairs = [
+        (name, function)
+        for name, function in REPAIRS.items()
+        if getattr(section, name) and not (about_markup and name == "strip_html")
+    ]
+    changed: dict[str, None] = {}
+    for _ in range(MOST_PASSES):
+        before = text
+        for name, function in repairs:
+            repaired = function(text)
+            if repaired != text:
+                changed[name] = None
+                text = repaired
+        if text == before:
+            break
+    if section.convert_chinese != "no":
+        converted = convert_chinese(text, section.convert_chinese)
+        if converted != text:
+            changed["convert_chinese"] = None
+            text = converted
+    return text, list(changed)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from burnish.conversation import Conversation, Example, Rejection
-from burnish.dataset.split import SPLITS, assign_splits
+from burnish.dataset.overlap import find_train_overlaps, overlap_rejection
+from burnish.dataset.split import SPLITS, assign_splits, copies
 from burnish.errors import DataError
 from burnish.models.names import find_model
 from burnish.progress import say, track, warn
@@ -41,6 +42,7 @@ class PrepareReport(BaseModel):
     num_rejected: dict[str, int]
     num_cut: int
     num_without_stop_token: int
+    num_overlapping: int
     longest: int
 
 
@@ -52,25 +54,30 @@ def prepare(model: ModelSection, section: PrepareSection, run: RunDir) -> Prepar
         ModelError: the tokenizer can't be loaded.
     """
     tokenizer = load_tokenizer(find_model(model), model)
-    splits = assign_splits(list(read_conversations(run.conversations)), section)
+    conversations = list(read_conversations(run.conversations))
+    splits, rejections = assign_splits(conversations, section)
+    overlaps = _check_overlaps(splits, rejections, section)
     rendered: dict[str, list[tuple[Example, Conversation]]] = {name: [] for name in SPLITS}
-    rejections: list[Rejection] = []
     num_all = sum(map(len, splits.values()))
     rows = ((name, c) for name in SPLITS for c in splits[name])
     for name, conversation in track(rows, "prepare", total=num_all, unit="rows"):
         outcome = _render(conversation, tokenizer, section)
+        taken = copies(conversation, section.seed, held_out=name != "train")
         if isinstance(outcome, Rejection):
             rejections.append(outcome)
+        elif not taken:
+            rejections.append(_not_sampled(conversation))
         else:
-            rendered[name].append((outcome, conversation))
+            rendered[name] += [(outcome, conversation)] * taken
     _check_something_left(rendered, rejections, num_all)
-    report = _report(rendered, rejections, tokenizer, run)
+    report = _report(rendered, rejections, tokenizer, run, num_overlapping=len(overlaps))
     with run.fresh("prepare") as folder:
         for name in SPLITS:
             _save_split(rendered[name], folder / name)
         tokenizer.save_pretrained(str(folder / "tokenizer"))
         write_jsonl(folder / "rejected.jsonl", (r.as_dict() for r in rejections))
         write_jsonl(folder / "cut.jsonl", _cut_rows(rendered))
+        write_jsonl(folder / "overlap.jsonl", overlaps.values())
         write_json(folder / "summary.json", report.model_dump(exclude={"folder"}))
     _say_what_matters(report, section)
     return report
@@ -98,6 +105,25 @@ def _render(
         reason = f"the example is {example.num_cut} tokens longer than {section.max_length}."
         return Rejection(conversation.origin, "too_long", reason, text)
     return example
+
+
+def _check_overlaps(
+    splits: dict[str, list[Conversation]], rejections: list[Rejection], section: PrepareSection
+) -> dict[str, dict[str, Any]]:
+    """What training rows share with held-out ones; takes them out if the recipe says so."""
+    if section.train_test_overlap == "off":
+        return {}
+    overlaps = find_train_overlaps(splits)
+    if section.train_test_overlap == "drop":
+        dropped = [c for c in splits["train"] if c.origin in overlaps]
+        rejections += [overlap_rejection(c, overlaps[c.origin]) for c in dropped]
+        splits["train"] = [c for c in splits["train"] if c.origin not in overlaps]
+    return overlaps
+
+
+def _not_sampled(conversation: Conversation) -> Rejection:
+    reason = f"its source has the weight {conversation.weight:g}, and it was not drawn."
+    return Rejection(conversation.origin, "not_sampled", reason, conversation.answer)
 
 
 def _check_something_left(
@@ -135,6 +161,7 @@ def _save_split(rows: Sequence[tuple[Example, Conversation]], folder: Path) -> N
             "labels": List(Value("int32")),
             "num_cut": Value("int32"),
             "messages": List(message),
+            "conversation": Value("string"),
             "origin": Value("string"),
         }
     )
@@ -146,6 +173,8 @@ def _save_split(rows: Sequence[tuple[Example, Conversation]], folder: Path) -> N
             [{"role": m.role, "content": m.content, "input": m.input} for m in c.messages]
             for _, c in rows
         ],
+        # As text: calls of tools have a shape of their own in each row, which a table can't hold.
+        "conversation": [json.dumps(c.as_dict(), ensure_ascii=False) for _, c in rows],
         "origin": [example.origin for example, _ in rows],
     }
     # Without rows, save_to_disk writes no shard unless told to, and load_from_disk then fails.
@@ -167,6 +196,8 @@ def _report(
     rejections: Sequence[Rejection],
     tokenizer: PreTrainedTokenizerBase,
     run: RunDir,
+    *,
+    num_overlapping: int,
 ) -> PrepareReport:
     stops = set(stop_token_ids(tokenizer))
     examples = [example for rows in rendered.values() for example, _ in rows]
@@ -184,6 +215,7 @@ def _report(
         num_rejected={rule: sum(r.rule == rule for r in rejections) for rule in rules},
         num_cut=sum(e.num_cut > 0 for e in examples),
         num_without_stop_token=sum(e.labels[-1] not in stops for e in examples),
+        num_overlapping=num_overlapping,
         longest=max(len(e.input_ids) for e in examples),
     )
 
@@ -195,6 +227,11 @@ def _say_what_matters(report: PrepareReport, section: PrepareSection) -> None:
         warn(
             f"{report.num_cut} answers were cut to max_length {section.max_length}, so their stop "
             "token goes untrained; cut.jsonl lists them"
+        )
+    if report.num_overlapping and section.train_test_overlap == "report":
+        warn(
+            f"{report.num_overlapping} training rows share much text with held-out ones; "
+            "overlap.jsonl lists them, prepare.train_test_overlap: drop takes them out"
         )
     untrained = report.num_without_stop_token - report.num_cut
     if untrained > 0:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from burnish.conversation import Message
+from burnish.conversation import Conversation, Message
 from burnish.generation import Sampling, decode, generate
 from burnish.progress import track
 from burnish.rendering import render_prompt, stop_token_ids
@@ -28,6 +29,15 @@ class Question:
     messages: tuple[Message, ...]
     origin: str
     reference: str = ""
+    tools: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, conversation: Conversation) -> Question:
+        """What a conversation asks last; its answer, calls as JSON, is the reference."""
+        last = conversation.messages[-1]
+        calls = (json.dumps(call, ensure_ascii=False) for call in last.tool_calls)
+        reference = "\n".join(filter(None, (last.content, *calls)))
+        return cls(conversation.question, conversation.origin, reference, conversation.tools)
 
 
 def answer_all(
@@ -43,7 +53,7 @@ def answer_all(
     sampling = Sampling(max_new_tokens=max_new_tokens)
     answers = []
     for question in track(questions, what, total=len(questions), unit="answers"):
-        prompt = render_prompt(question.messages, tokenizer)
+        prompt = render_prompt(question.messages, tokenizer, tools=question.tools)
         (ids,) = generate(model, [prompt], sampling, stop_ids=stop_ids)
         answers.append(decode(ids, tokenizer))
     return answers

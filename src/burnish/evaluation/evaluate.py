@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from burnish.conversation import Message
+from burnish.conversation import Conversation, Message
 from burnish.errors import DataError
 from burnish.evaluation.answers import Question, answer_all, write_answers
 from burnish.evaluation.benchmarks import Scores, run_benchmarks
@@ -93,9 +94,12 @@ def _questions(section: EvaluateSection, rows: Any) -> list[Question]:
         Question((Message("user", prompt),), f"evaluate.prompts[{index}]")
         for index, prompt in enumerate(section.prompts)
     ]
-    for row in rows.select(range(min(section.num_answers, len(rows)))):
-        messages = tuple(Message.from_dict(m) for m in row["messages"])
-        questions.append(Question(messages[:-1], row["origin"], messages[-1].content))
+    for row in rows:
+        if len(questions) == len(section.prompts) + section.num_answers:
+            break
+        conversation = Conversation.from_dict(json.loads(row["conversation"]))
+        if conversation.question:  # a passage of plain text asks nothing
+            questions.append(Question.of(conversation))
     return questions
 
 

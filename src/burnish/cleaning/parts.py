@@ -1,0 +1,109 @@
+"""The cleaned chunks on disk, so that an interruption loses nothing and memory holds few texts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from burnish.cleaning.row import Chunk, CleanedChunk, RowResult, from_line
+
+_ARRAYS = ("alive", "keys", "signatures", "quality", "questions", "columns")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The arrays of all chunks, a row of the data an entry; CleanedChunk says what they hold."""
+
+    alive: NDArray[np.bool_]
+    keys: NDArray[np.uint8]
+    signatures: NDArray[np.uint8]
+    quality: NDArray[np.float32]
+    questions: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.alive)
+
+
+class Parts:
+    """A folder with two files for each chunk: its lines and its arrays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._starts: list[int] = [0]
+        self._numbers: list[int] = []
+        self._line = lru_cache(maxsize=20_000)(self._read_line)
+        self._offsets = lru_cache(maxsize=None)(self._read_offsets)
+
+    def holds(self, chunk: Chunk) -> bool:
+        """Whether this very chunk was cleaned before an interruption."""
+        lines, arrays = self._paths(chunk.number)
+        if not arrays.is_file() or not lines.is_file():
+            return False
+        with lines.open("rb") as file:
+            all_lines = file.readlines()
+        ends = (chunk.rows[0].origin, chunk.rows[-1].origin)
+        return len(all_lines) == len(chunk.rows) and ends == (
+            from_line(all_lines[0]).origin,
+            from_line(all_lines[-1]).origin,
+        )
+
+    def write(self, cleaned: CleanedChunk) -> None:
+        """Puts a cleaned chunk on disk; its arrays come last and say that it is whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines, arrays = self._paths(cleaned.number)
+        lines.write_bytes(b"".join(line + b"\n" for line in cleaned.lines))
+        offsets = np.cumsum([0, *(len(line) + 1 for line in cleaned.lines)], dtype=np.int64)
+        beside = arrays.with_name(f".{arrays.name}")
+        with beside.open("wb") as file:
+            values = {name: getattr(cleaned, name) for name in _ARRAYS}
+            np.savez(file, offsets=offsets, **values)
+        beside.replace(arrays)
+
+    def table(self, num_chunks: int) -> Table:
+        """The arrays of all chunks in order; results are of these chunks from now on."""
+        self._numbers = list(range(num_chunks))
+        loaded = []
+        self._starts = [0]
+        for number in self._numbers:
+            with np.load(self._paths(number)[1], allow_pickle=False) as arrays:
+                loaded.append({name: arrays[name] for name in _ARRAYS})
+            self._starts.append(self._starts[-1] + len(loaded[-1]["alive"]))
+        return Table(**{name: np.concatenate([a[name] for a in loaded]) for name in _ARRAYS})
+
+    def results(self) -> Iterator[RowResult]:
+        """What came of every row, in order."""
+        for number in self._numbers:
+            with self._paths(number)[0].open("rb") as file:
+                for line in file:
+                    yield from_line(line)
+
+    def result(self, row: int) -> RowResult:
+        """What came of one row, by its number from 0."""
+        return from_line(self._line(row))
+
+    def delete(self) -> None:
+        """Removes all of it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read_line(self, row: int) -> bytes:
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        number = self._numbers[part]
+        offsets = self._offsets(number)
+        start, stop = offsets[row - self._starts[part]], offsets[row - self._starts[part] + 1]
+        with self._paths(number)[0].open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+    def _read_offsets(self, number: int) -> NDArray[np.int64]:
+        with np.load(self._paths(number)[1], allow_pickle=False) as arrays:
+            return np.asarray(arrays["offsets"])
+
+    def _paths(self, number: int) -> tuple[Path, Path]:
+        return self.folder / f"{number:06d}.jsonl", self.folder / f"{number:06d}.npz"

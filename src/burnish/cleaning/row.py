@@ -1,0 +1,256 @@
+"""What cleaning does to one row: pure, so that it runs in any process, in any order.
+
+A chunk of rows goes in; out come JSON lines that say everything about each row, and the arrays by
+which rows are compared with one another afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from burnish.cleaning.duplicates import KEY_BYTES, exact_key, question_text, signatures
+from burnish.cleaning.faults import faults_of
+from burnish.cleaning.layouts import MissingPart, column_value, to_conversation
+from burnish.cleaning.privacy import Finding, find, mask
+from burnish.cleaning.rules import broken_rules, show
+from burnish.cleaning.text import is_about_markup, repair
+from burnish.contamination.overlaps import Index, find_overlaps, text_of
+from burnish.conversation import BadRow, Conversation, Message, Record
+from burnish.recipe import CleanSection, PrivacySettings, Source
+
+NO_KEY = -1
+"""Stands where a row has nothing to be compared by."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSettings:
+    """All that the fate of a row depends on, besides the row."""
+
+    sources: tuple[Source, ...]
+    section: CleanSection
+    system_prompt: str | None
+    benchmarks: Index | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows that follow one another in a source."""
+
+    number: int
+    source: int
+    layout: str
+    rows: tuple[Record | BadRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What came of one row; a line of a part file.
+
+    Attributes:
+        origin: `file:line`.
+        conversation: the JSON of the cleaned conversation; empty where the row is none.
+        broken: the rules that it breaks, with the reason; the first is why it is rejected.
+        text: the row's text, for rejected.jsonl; empty where no rule is broken.
+        faults: what was wrong with it as it came.
+        changes: lines of changes.jsonl, each with the names of its repairs.
+        findings: lines of privacy.jsonl.
+        overlaps: lines of contamination.jsonl.
+    """
+
+    origin: str
+    conversation: str = ""
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    text: str = ""
+    faults: list[str] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    overlaps: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedChunk:
+    """A chunk after cleaning: a JSON line a row, and arrays with one entry a row.
+
+    Attributes:
+        number: the chunk's place in the order of reading.
+        lines: a RowResult each, as JSON.
+        alive: whether no rule rejects the row. [rows], bool
+        keys: equal for equal rows; zero where the row is no conversation. [rows, KEY_BYTES], uint8
+        signatures: MinHash. [rows, permutations], uint8
+        quality: the higher, the better. [rows], float32
+        questions: a hash of the question, or NO_KEY. [rows], int64
+        columns: a hash of the column to group by, or NO_KEY. [rows], int64
+        stop: the first row that can't be read, where the recipe wants to stop there.
+    """
+
+    number: int
+    lines: list[bytes]
+    alive: NDArray[np.bool_]
+    keys: NDArray[np.uint8]
+    signatures: NDArray[np.uint8]
+    quality: NDArray[np.float32]
+    questions: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    stop: tuple[str, str] | None = None
+
+
+def clean_chunk(chunk: Chunk, settings: RowSettings) -> CleanedChunk:
+    """Every row of a chunk, repaired and judged."""
+    key = settings.section.duplicate_key
+    results, conversations, columns = zip(
+        *(_clean_row(row, chunk, settings) for row in chunk.rows), strict=True
+    )
+    unreadable = [r for r, c in zip(results, conversations, strict=True) if c is None]
+    stop = None
+    if unreadable and settings.section.bad_rows == "stop":
+        stop = (unreadable[0].origin, unreadable[0].broken[0][1])
+    _note_overlaps(results, conversations, settings.benchmarks)
+    questions = [hash_of(question_text(c)) if c else NO_KEY for c in conversations]
+    quality = [_quality(c, r) for c, r in zip(conversations, results, strict=True)]
+    keys = b"".join(exact_key(c, key) if c else bytes(KEY_BYTES) for c in conversations)
+    return CleanedChunk(
+        number=chunk.number,
+        lines=[_to_line(result) for result in results],
+        alive=np.array([not result.broken for result in results], np.bool_),
+        keys=np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES),
+        signatures=signatures(conversations, key),
+        quality=np.array(quality, np.float32),
+        questions=np.array(questions, np.int64),
+        columns=np.array(columns, np.int64),
+        stop=stop,
+    )
+
+
+def from_line(line: bytes) -> RowResult:
+    """The result that a line of a part file holds."""
+    return RowResult(**json.loads(line))
+
+
+def _to_line(result: RowResult) -> bytes:
+    # Only what is not empty, and a lone surrogate as its escape: a broken row is written down too.
+    given = {name: value for name in RowResult.__slots__ if (value := getattr(result, name))}
+    text = json.dumps(given, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def hash_of(text: str) -> int:
+    """A hash of a text that is the same in every process; NO_KEY for an empty one."""
+    if not text:
+        return NO_KEY
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _clean_row(
+    row: Record | BadRow, chunk: Chunk, settings: RowSettings
+) -> tuple[RowResult, Conversation | None, int]:
+    if isinstance(row, BadRow):
+        broken = [("unreadable", row.reason)]
+        return RowResult(row.origin, broken=broken, text=row.text), None, NO_KEY
+    source = settings.sources[chunk.source]
+    try:
+        raw, column = _read(row, chunk.layout, source, settings.system_prompt)
+    except MissingPart as missing:
+        text = json.dumps(row.fields, ensure_ascii=False, default=str)
+        broken = [(missing.rule, missing.reason)]
+        return RowResult(row.origin, broken=broken, text=text), None, NO_KEY
+    conversation, changes, findings = _work_over(raw, settings.section)
+    broken = broken_rules(conversation, settings.section)
+    if findings and settings.section.privacy.action == "drop":
+        kinds = ", ".join(dict.fromkeys(finding["kind"] for finding in findings))
+        broken.append(("private", f"it holds personal data: {kinds}."))
+    result = RowResult(
+        conversation.origin,
+        json.dumps(conversation.as_dict(), ensure_ascii=False),
+        broken,
+        show(conversation) if broken else "",
+        [*faults_of(raw)],
+        changes,
+        findings,
+    )
+    return result, conversation, column
+
+
+def _read(
+    record: Record, layout: str, source: Source, system_prompt: str | None
+) -> tuple[Conversation, int]:
+    conversation = to_conversation(record, layout, source.columns)
+    messages = conversation.messages
+    if system_prompt and messages[0].role not in ("system", "text"):
+        messages = (Message("system", system_prompt), *messages)
+    column = NO_KEY
+    if source.group_by and (value := column_value(record, source.group_by)):
+        column = hash_of(f"{source.group_by}\x1f{value}")
+    stratum = column_value(record, source.stratify_by) if source.stratify_by else ""
+    return replace(conversation, messages=messages, stratum=stratum, weight=source.weight), column
+
+
+def _work_over(
+    conversation: Conversation, section: CleanSection
+) -> tuple[Conversation, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The repaired conversation, what was changed in it, and the personal data found in it."""
+    about_markup = any(
+        is_about_markup(m.content) for m in conversation.messages if m.role == "user"
+    )
+    changes: list[dict[str, Any]] = []
+    findings: list[dict[str, Any]] = []
+    messages = []
+    for index, message in enumerate(conversation.messages):
+        texts = {}
+        for part in ("content", "input"):
+            before = getattr(message, part)
+            after, names = repair(before, section, about_markup=about_markup)
+            after, found = _private(after, section.privacy)
+            place = {"origin": conversation.origin, "field": f"messages[{index}].{part}"}
+            findings += [{**place, "kind": f.kind, "text": hidden(f.text)} for f in found]
+            if section.privacy.action == "mask":
+                names += [f"mask_{kind}" for kind in dict.fromkeys(f.kind for f in found)]
+            if names:
+                changes.append({**place, "repairs": names, "before": before, "after": after})
+            texts[part] = after
+        messages.append(replace(message, content=texts["content"], input=texts["input"]))
+    return replace(conversation, messages=tuple(messages)), changes, findings
+
+
+def _private(text: str, settings: PrivacySettings) -> tuple[str, list[Finding]]:
+    if not text or settings.action == "off":
+        return text, []
+    if settings.action == "mask":
+        return mask(text, settings.kinds, settings.allow)
+    return text, find(text, settings.kinds, settings.allow)
+
+
+def hidden(secret: str) -> str:
+    """A secret of which only the first and the last characters can be read, for a list."""
+    shown = min(3, len(secret) // 4)
+    return secret[:shown] + "*" * (len(secret) - 2 * shown) + secret[len(secret) - shown :]
+
+
+def _note_overlaps(
+    results: Sequence[RowResult],
+    conversations: Sequence[Conversation | None],
+    benchmarks: Index | None,
+) -> None:
+    """Notes what the rows share with benchmark items."""
+    if benchmarks is None:
+        return
+    found = find_overlaps([text_of(c) if c else "" for c in conversations], benchmarks)
+    for result, overlap in zip(results, found, strict=True):
+        if overlap is not None:
+            result.overlaps.append({"origin": result.origin, **asdict(overlap)})
+
+
+def _quality(conversation: Conversation | None, result: RowResult) -> float:
+    """Of near-duplicates the longest is kept; one that ends well and needed no repair leads."""
+    if conversation is None:
+        return 0.0
+    length = sum(len(m.content) + len(m.input) for m in conversation.messages)
+    ends_well = conversation.answer.rstrip().endswith(tuple('。！？.!?…）)”"`'))
+    return length + 20.0 * ends_well - 20.0 * len(result.changes)

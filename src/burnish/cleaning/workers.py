@@ -1,0 +1,156 @@
+"""Where chunks are cleaned: here, in processes of this machine, or on a Ray cluster.
+
+All three give the same chunks in the same order. Few chunks are in flight at a time, so that a
+data set may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+from burnish.cleaning.row import Chunk, CleanedChunk, RowSettings, clean_chunk
+from burnish.errors import BurnishError, MissingExtraError, RunError
+from burnish.recipe import CleanSection
+
+NUM_INLINE = 3
+"""Up to so many chunks are cleaned here: starting processes would take longer."""
+
+RAY_WINDOW = 64
+"""Chunks that are given to Ray at a time."""
+
+Engine = Callable[[Iterable[Chunk], RowSettings, int], Iterator[CleanedChunk]]
+
+
+def clean_chunks(
+    chunks: Iterable[Chunk], settings: RowSettings, section: CleanSection
+) -> Iterator[CleanedChunk]:
+    """The chunks after cleaning, in their order.
+
+    Raises:
+        MissingExtraError: the engine is Ray, which is not installed.
+        RunError: a process ended before its work was done.
+    """
+    return ENGINES[section.engine](chunks, settings, section.num_workers or free_cores())
+
+
+def free_cores() -> int:
+    """The cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+def _local(
+    chunks: Iterable[Chunk], settings: RowSettings, num_workers: int
+) -> Iterator[CleanedChunk]:
+    chunks = iter(chunks)
+    first = list(itertools.islice(chunks, NUM_INLINE + 1))
+    if len(first) <= NUM_INLINE or num_workers == 1:
+        for chunk in itertools.chain(first, chunks):
+            yield clean_chunk(chunk, settings)
+    else:
+        yield from _in_processes(itertools.chain(first, chunks), settings, num_workers)
+
+
+def _in_processes(
+    chunks: Iterator[Chunk], settings: RowSettings, num_workers: int
+) -> Iterator[CleanedChunk]:
+    # Started afresh, not forked: a fork of a process with threads can stand still forever.
+    pool = ProcessPoolExecutor(
+        num_workers, get_context("spawn"), initializer=_begin, initargs=(settings,)
+    )
+    waiting: deque[Future[CleanedChunk]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(_clean_in_worker, chunk))
+            if len(waiting) > 2 * num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise RunError(
+            "clean",
+            "a worker process ended before its work was done, perhaps for want of memory.",
+            "Run it again with --set clean.num_workers=1; what is finished is kept.",
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_settings: RowSettings | None = None
+"""What a worker process was started with."""
+
+
+def _begin(settings: RowSettings) -> None:
+    global _settings
+    _settings = settings
+    # Ctrl-C is for the process that a person started; that one ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _clean_in_worker(chunk: Chunk) -> CleanedChunk:
+    assert _settings is not None
+    return clean_chunk(chunk, _settings)
+
+
+def _ray(
+    chunks: Iterable[Chunk], settings: RowSettings, num_workers: int
+) -> Iterator[CleanedChunk]:
+    # Both must be set before the package is loaded: it reports its use to its makers otherwise.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtraError("ray", "ray") from None
+    started_here = not ray.is_initialized()
+    if started_here:
+        _start_ray(ray, num_workers)
+    try:
+        shared = ray.put(settings)
+        chunks = iter(chunks)
+        while window := list(itertools.islice(chunks, RAY_WINDOW)):
+            rows = [{"number": chunk.number, "chunk": pickle.dumps(chunk)} for chunk in window]
+            cleaned = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                partial(_clean_in_ray, shared=shared)
+            )
+            done = {row["number"]: row["cleaned"] for row in cleaned.iter_rows()}
+            for number in sorted(done):
+                yield pickle.loads(done[number])
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _start_ray(ray: Any, num_workers: int) -> None:
+    """Joins the cluster that RAY_ADDRESS names, or starts Ray on this machine."""
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(num_cpus=num_workers, include_dashboard=False, log_to_driver=False)
+
+
+def _clean_in_ray(row: dict[str, Any], shared: Any) -> dict[str, Any]:
+    import ray
+
+    try:
+        cleaned = clean_chunk(pickle.loads(row["chunk"]), ray.get(shared))
+    except BurnishError as error:  # pragma: no cover - runs in Ray's own process
+        raise RuntimeError(str(error)) from None
+    return {"number": row["number"], "cleaned": pickle.dumps(cleaned)}
+
+
+ENGINES: dict[str, Engine] = {"local": _local, "ray": _ray}
+"""Where chunks are cleaned, by the name of the engine."""

@@ -1,0 +1,1 @@
+"""Items of benchmarks and held-out rows among the training rows."""

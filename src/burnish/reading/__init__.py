@@ -1,0 +1,1 @@
+"""Files, folders, archives, documents and hub data sets -> records, each with its file:line."""

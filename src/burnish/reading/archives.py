@@ -1,0 +1,262 @@
+"""Files as streams of bytes, also out of .gz and .zip, with limits against archive bombs.
+
+What is unpacked stays in memory piece by piece. Nothing is written under a name that an archive
+brings; kinds that need seeking get a nameless temporary file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import shutil
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from burnish.errors import DataError
+
+MAX_RATIO = 200
+"""An archive that unpacks to so many times its size is taken for a bomb ..."""
+FREE_BYTES = 16 * 2**20
+"""... beyond the first so many bytes."""
+MAX_MEMBERS = 10_000
+
+GZIP, ZIP = ".gz", ".zip"
+ARCHIVES = {GZIP, ZIP, ".7z", ".bz2", ".rar", ".tar", ".tgz", ".xz", ".zst"}
+
+_BROKEN = (
+    OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, lzma.LZMAError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What the readers of archives raise on bytes that are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """A file's bytes, wherever they lie.
+
+    Attributes:
+        name: what stands before the line in an origin.
+        kind: the ending that says how to read it, such as `.csv`; without .gz.
+        open: a new stream of the bytes from the start.
+        max_unpacked_gib: the most that it may unpack to.
+    """
+
+    name: str
+    kind: str
+    open: Callable[[], BinaryIO]
+    max_unpacked_gib: float
+
+
+def kind_of(name: str) -> str:
+    """The ending that says how to read a file, in lower case: `.csv` for A.CSV and a.csv.gz."""
+    lower = name.lower()
+    return Path(lower.removesuffix(GZIP) or lower).suffix
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file is there for a program: a part of its path begins with a dot, and the like."""
+    return any(part.startswith((".", "~$", "__MACOSX")) for part in name.split("/"))
+
+
+def raw_file(path: Path, name: str, max_unpacked_gib: float) -> RawFile:
+    """A file on the disk; one that ends in .gz is unpacked while it is read."""
+    opener = partial(_open_plain, path, name)
+    if path.suffix.lower() == GZIP:
+        opener = partial(_open_gzip, path, name, max_unpacked_gib)
+    return RawFile(name, kind_of(path.name), opener, max_unpacked_gib)
+
+
+def _open_plain(path: Path, name: str) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(
+            name, f"this file can't be opened: {error.strerror}.", "Check who may read it."
+        ) from None
+
+
+def _open_gzip(path: Path, name: str, max_unpacked_gib: float) -> BinaryIO:
+    _open_plain(path, name).close()
+    limit = _Limit(name, path.stat().st_size, max_unpacked_gib)
+    return _buffered(gzip.GzipFile(path, "rb"), limit)
+
+
+def members(path: Path, name: str, max_unpacked_gib: float) -> Iterator[RawFile]:
+    """The files in a zip, by name; each must be read before the next is asked for.
+
+    Raises:
+        DataError: it is broken, encrypted, holds other archives or unpacks to too much.
+    """
+    with _open_plain(path, name) as packed, _open_zip(packed, name) as archive:
+        limit = _Limit(name, path.stat().st_size, max_unpacked_gib)
+        for member, info in sorted(_checked(archive, limit).items()):
+            full = f"{name}/{member}"
+            opener = partial(_open_member, archive, info, limit.named(full))
+            yield RawFile(full, kind_of(member), opener, max_unpacked_gib)
+
+
+def check_zip(stream: BinaryIO, name: str, max_unpacked_gib: float) -> None:
+    """Refuses a file in zip's format (a .docx) that is broken or unpacks to too much.
+
+    Raises:
+        DataError: it is; the message names the limit.
+    """
+    size = stream.seek(0, io.SEEK_END)
+    with _open_zip(stream, name) as archive:
+        _refuse_growth(archive.infolist(), _Limit(name, size, max_unpacked_gib))
+    stream.seek(0)
+
+
+def seekable(raw: RawFile) -> BinaryIO:
+    """The bytes as a stream in which one can go back, for kinds that are read from their end."""
+    stream = raw.open()
+    if stream.seekable():
+        return stream
+    with stream, ExitStack() as on_error:
+        copy = cast("BinaryIO", on_error.enter_context(tempfile.TemporaryFile()))
+        shutil.copyfileobj(stream, copy, 2**20)
+        on_error.pop_all()
+    copy.seek(0)
+    return copy
+
+
+def _open_zip(stream: BinaryIO, name: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(stream)
+    except _BROKEN as error:
+        raise _broken(name, error) from None
+
+
+def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: _Limit) -> BinaryIO:
+    try:
+        return _buffered(archive.open(info), limit)
+    except _BROKEN as error:
+        raise _broken(limit.name, error) from None
+
+
+def _checked(archive: zipfile.ZipFile, limit: _Limit) -> dict[str, zipfile.ZipInfo]:
+    """The members by name, without folders and hidden files."""
+    infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
+    _refuse_growth(infos, limit)
+    named = [(_name_of(info), info) for info in infos]
+    wanted = [(name, info) for name, info in named if not is_hidden(name)]
+    twice = [name for name, count in Counter(name for name, _ in wanted).items() if count > 1]
+    for member, info in wanted:
+        where = f"{limit.name}/{member}"
+        if Path(member).suffix.lower() in ARCHIVES:
+            raise DataError(where, "this is an archive within an archive.", "Unpack it first.")
+        if info.flag_bits & 1:
+            raise DataError(
+                where, "this file in the archive is encrypted.", "Pack it without a password."
+            )
+    if twice:
+        raise DataError(
+            f"{limit.name}/{twice[0]}",
+            "two files in this archive have this one name.",
+            "Give every file a name of its own.",
+        )
+    return dict(wanted)
+
+
+def _refuse_growth(infos: list[zipfile.ZipInfo], limit: _Limit) -> None:
+    if len(infos) > MAX_MEMBERS:
+        raise DataError(
+            limit.name,
+            f"this archive holds {len(infos):,} files, more than {MAX_MEMBERS:,}.",
+            "Unpack it yourself and name the folder.",
+        )
+    # zipfile reads no more of a member than it declares, so that these sizes hold.
+    limit.check(sum(info.file_size for info in infos))
+
+
+def _name_of(info: zipfile.ZipInfo) -> str:
+    """A member's name; zip programs for Chinese Windows write it in GB18030 and don't say so."""
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    raw = info.orig_filename.encode("cp437", "replace")
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            return raw.decode(encoding).replace("\\", "/")
+        except UnicodeDecodeError:
+            continue
+    return info.filename
+
+
+def _broken(name: str, error: Exception) -> DataError:
+    why = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return DataError(name, f"this archive is broken: {why}.", "Pack or fetch it again.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """How much an archive may unpack to."""
+
+    name: str
+    packed_bytes: int
+    max_unpacked_gib: float
+
+    def named(self, name: str) -> _Limit:
+        return _Limit(name, self.packed_bytes, self.max_unpacked_gib)
+
+    def check(self, unpacked_bytes: int) -> None:
+        """Refuses so many bytes, if they are too many."""
+        if unpacked_bytes > self.max_unpacked_gib * 2**30:
+            raise DataError(
+                self.name,
+                f"this archive unpacks to more than {self.max_unpacked_gib:g} GiB.",
+                "If it is right, raise data.max_unpacked_gib.",
+            )
+        if unpacked_bytes > max(FREE_BYTES, MAX_RATIO * self.packed_bytes):
+            raise DataError(
+                self.name,
+                f"this archive unpacks to more than {MAX_RATIO} times its size, as those do that "
+                "are made to fill a machine.",
+                "If it is right, unpack it yourself and name what comes out; "
+                "data.max_unpacked_gib limits the size alone.",
+            )
+
+
+class _Reader(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class _Unpacked(io.RawIOBase):
+    """Bytes that are unpacked as they are read, counted against a limit."""
+
+    def __init__(self, inner: _Reader, limit: _Limit) -> None:
+        self._inner = inner
+        self._limit = limit
+        self._count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._inner.read(len(buffer))
+        except _BROKEN as error:
+            raise _broken(self._limit.name, error) from None
+        self._count += len(data)
+        self._limit.check(self._count)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+def _buffered(inner: _Reader, limit: _Limit) -> BinaryIO:
+    return cast("BinaryIO", io.BufferedReader(_Unpacked(inner, limit), 2**18))
