@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from burnish.cleaning.duplicates import (
-    assign_groups,
-    find_duplicates,
-    find_exact,
-    parts_of,
-)
 from burnish.cleaning.layouts import layout_of
-from burnish.cleaning.ledger import NAMES, Counts, Verdicts, is_dropped, write_ledger
-from burnish.cleaning.parts import Parts, Table
+from burnish.cleaning.ledger import NAMES, Counts, write_ledger
+from burnish.cleaning.parts import Parts
 from burnish.cleaning.row import Chunk, RowSettings
 from burnish.cleaning.rules import RULES
 from burnish.cleaning.text import convert_chinese
+from burnish.cleaning.verdicts import compare, find_leaks, is_dropped
 from burnish.cleaning.workers import clean_chunks
 from burnish.contamination.index import Index, build_index
 from burnish.contamination.items import load_items
-from burnish.contamination.overlaps import Overlap, without_terms
-from burnish.conversation import BadRow, Conversation, Record
+from burnish.conversation import BadRow, Record
 from burnish.errors import BurnishError, DataError
 from burnish.progress import say, track
 from burnish.reading.files import name_of, read_records
@@ -110,10 +101,10 @@ def clean_into(folder: Path, parts: Parts, data: DataSection, section: CleanSect
     if not num_chunks:
         return Counts()
     table = parts.table(num_chunks)
-    leaks = _leaks(parts, settings)
+    leaks = find_leaks(parts) if settings.benchmarks else {}
     for row, leak in leaks.items():
         table.alive[row] &= not is_dropped(leak, section)
-    verdicts = _compare(table, parts, section, leaks)
+    verdicts = compare(table, parts, section, leaks)
     return write_ledger(folder, parts, table, verdicts, section)
 
 
@@ -211,55 +202,6 @@ def names_of(sources: Sequence[Source]) -> list[str]:
         n if unique.count(n) == 1 else f"{n}#{unique[:index].count(n) + 1}"
         for index, n in enumerate(unique)
     ]
-
-
-def _leaks(parts: Parts, settings: RowSettings) -> dict[int, dict[str, Any]]:
-    """What rows share with benchmark items, by the row's number; terms of a subject are none."""
-    if settings.benchmarks is None:
-        return {}
-    found = {row: r.overlaps[0] for row, r in enumerate(parts.results()) if r.overlaps}
-    overlaps = [Overlap(**{k: v for k, v in o.items() if k != "origin"}) for o in found.values()]
-    kept = without_terms(overlaps)
-    return {row: found[row] for row, overlap in zip(found, kept, strict=True) if overlap}
-
-
-def _compare(
-    table: Table, parts: Parts, section: CleanSection, leaks: dict[int, dict[str, Any]]
-) -> Verdicts:
-    """Which rows repeat others, and which belong together."""
-    copy_of = np.full(len(table), -1, dtype=np.int64)
-    rows = np.flatnonzero(table.keys.any(axis=1))
-    first = find_exact(table.keys[rows])
-    later = np.flatnonzero(first != np.arange(len(rows)))
-    copy_of[rows[later]] = rows[first[later]]
-
-    alive = np.flatnonzero(table.alive)
-    found = find_duplicates(
-        table.keys[alive],
-        table.signatures[alive],
-        table.quality[alive],
-        lambda row: parts_of(_conversation(parts, int(alive[row])), section.duplicate_key),
-        section.near_duplicate_threshold,
-    )
-    equal_to = np.full(len(table), -1, dtype=np.int64)
-    near_to = np.full(len(table), -1, dtype=np.int64)
-    similarity = np.zeros(len(table), dtype=np.float32)
-    is_copy = found.first != np.arange(len(alive))
-    equal_to[alive[is_copy]] = alive[found.first[is_copy]]
-    near = found.kept_instead[found.first]
-    is_near = near >= 0
-    near_to[alive[is_near]] = alive[near[is_near]]
-    similarity[alive] = found.similarity[found.first]
-    # Equal rows, equal questions and equal values of the column must share a split, too.
-    belong = [found.first, table.questions[alive], table.columns[alive]]
-    groups: list[tuple[int, ...]] = [()] * len(table)
-    for row, founders in enumerate(assign_groups(len(alive), found.pairs, belong)):
-        groups[alive[row]] = tuple(int(alive[founder]) for founder in founders)
-    return Verdicts(copy_of, equal_to, near_to, similarity, groups, leaks)
-
-
-def _conversation(parts: Parts, row: int) -> Conversation:
-    return Conversation.from_dict(json.loads(parts.result(row).conversation))
 
 
 def _report(folder: Path, counts: Counts) -> CleanReport:

@@ -13,17 +13,15 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from burnish.cleaning.parts import Parts, Table
 from burnish.cleaning.row import RowResult
 from burnish.cleaning.rules import show
+from burnish.cleaning.verdicts import Verdicts, is_dropped
 from burnish.conversation import Conversation
 from burnish.recipe import CleanSection
 from burnish.run_dir import whole_file
@@ -32,27 +30,6 @@ NUM_SAMPLES = 100
 """So many changes of each repair are written when only a sample is asked for."""
 
 NAMES = ("conversations", "rejected", "changes", "ledger", "privacy", "contamination")
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """What comparing the rows with one another says, whatever is dropped for it; an entry a row.
-
-    Attributes:
-        copy_of: the first row that is equal to this later one, or -1.
-        equal_to: the same among the rows that no rule rejects.
-        near_to: the better row that this one is nearly equal to, or -1.
-        similarity: how near that is (Jaccard).
-        groups: the rows that founded the groups of this one, for the split.
-        leaks: what rows share with benchmark items, by the row's number.
-    """
-
-    copy_of: NDArray[np.int64]
-    equal_to: NDArray[np.int64]
-    near_to: NDArray[np.int64]
-    similarity: NDArray[np.float32]
-    groups: Sequence[tuple[int, ...]]
-    leaks: Mapping[int, dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -105,24 +82,21 @@ def _rejection(
         rule, reason = result.broken[0]
         return {"origin": result.origin, "rule": rule, "reason": reason, "text": result.text}
     leak = verdicts.leaks.get(row)
+    is_near = section.drop_near_duplicates and verdicts.near_to[row] >= 0
+    kept = parts.result(int(verdicts.near_to[row])).origin if is_near else ""
     if leak and is_dropped(leak, section):
         rule, reason = "contaminated", f"it holds words of the benchmark item {leak['item']}."
     elif section.drop_duplicates and verdicts.equal_to[row] >= 0:
         first = parts.result(int(verdicts.equal_to[row])).origin
         rule, reason = "duplicate", f"equal to {first}, which is kept."
-    elif section.drop_near_duplicates and verdicts.near_to[row] >= 0:
-        kept = parts.result(int(verdicts.near_to[row])).origin
+        if is_near:  # its first copy went, too
+            reason = f"equal to {first}, which is nearly equal to {kept}, which is kept."
+    elif is_near:
         rule = "near_duplicate"
         reason = f"nearly equal to {kept}, which is kept ({verdicts.similarity[row]:.0%} alike)."
     else:
         return None
     return {"origin": result.origin, "rule": rule, "reason": reason, "text": text_of(result)}
-
-
-def is_dropped(leak: Mapping[str, Any], section: CleanSection) -> bool:
-    """Whether a row goes for what it shares with a benchmark item."""
-    drop = section.contamination.drop
-    return drop == "all" or (drop == "sure" and leak["kind"] != "half")
 
 
 def text_of(result: RowResult) -> str:

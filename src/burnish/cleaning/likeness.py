@@ -172,8 +172,8 @@ def _cores_match(left: str, right: str, most_added: float) -> bool:
     """Whether most letters of the shorter core are in the other, which has few more."""
     start = _common(left, right)
     left, right = left[start:], right[start:]
-    end = _common(left[::-1], right[::-1])
-    short, long = sorted((left[: len(left) - end], right[: len(right) - end]), key=len)
+    stop = _common(left[::-1], right[::-1])
+    short, long = sorted((left[: len(left) - stop], right[: len(right) - stop]), key=len)
     added = len(long) - len(short)
     if added > most_added + CORE_LOSS * len(short):
         return False
@@ -181,7 +181,7 @@ def _cores_match(left: str, right: str, most_added: float) -> bool:
         return True
     # What was added stands at one of the ends, so the shorter one is compared with both.
     reach = len(short) + 2
-    same = max(_subsequence(short, long[:reach]), _subsequence(short, long[-reach:]))
+    same = max(_subsequence(short, end) for end in {long[:reach], long[-reach:]})
     typos = 2 if added <= 2 else 1
     return len(short) - same <= max(typos, CORE_LOSS * len(short))
 

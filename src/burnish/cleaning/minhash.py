@@ -29,12 +29,12 @@ to 98.4 % of the pairs, at 0.6 to 99.99 %, at 0.1 to 0.6 %."""
 
 NUM_BANDS = NUM_PERMUTATIONS // BAND
 
-NUM_REPRESENTATIVES = 8
+NUM_REPRESENTATIVES = 32
 """A row is compared with so many rows of a band's bucket, the first ones: a bucket of 100,000 rows
 from one template stays linear."""
 
-NUM_LIKELIEST = 6
-NUM_EARLIEST = 2
+NUM_LIKELIEST = 12
+NUM_EARLIEST = 4
 """Of more candidates for a row, the likeliest are checked, and the earliest: in a big cluster all
 rows are then linked to the same few."""
 
@@ -150,7 +150,8 @@ def _ranks(ordered: NDArray[Any]) -> Rows:
 def _distinct(codes: Rows) -> Rows:
     """The codes sorted, each once. np.unique hashes them, and codes of one cluster collide."""
     codes.sort()
-    return codes[np.append(True, codes[1:] != codes[:-1])[: len(codes)]]
+    distinct: Rows = codes[np.append(True, codes[1:] != codes[:-1])[: len(codes)]]
+    return distinct
 
 
 def _bucket_pairs(keys: NDArray[np.uint32]) -> Iterator[tuple[Rows, Rows]]:

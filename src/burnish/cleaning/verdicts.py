@@ -1,0 +1,93 @@
+"""What comparing the rows with one another says: which repeat others, which belong together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from burnish.cleaning.duplicates import assign_groups, find_duplicates, find_exact, parts_of
+from burnish.cleaning.parts import Parts, Table
+from burnish.contamination.overlaps import Overlap, without_terms
+from burnish.conversation import Conversation
+from burnish.progress import track
+from burnish.recipe import CleanSection
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What comparing the rows with one another says, whatever is dropped for it; an entry a row.
+
+    Attributes:
+        copy_of: the first row that is equal to this later one, or -1.
+        equal_to: the same among the rows that no rule rejects.
+        near_to: the better row that this one is nearly equal to, or -1.
+        similarity: how near that is (Jaccard).
+        groups: the rows that founded the groups of this one, for the split.
+        leaks: what rows share with benchmark items, by the row's number.
+    """
+
+    copy_of: NDArray[np.int64]
+    equal_to: NDArray[np.int64]
+    near_to: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    groups: Sequence[tuple[int, ...]]
+    leaks: Mapping[int, dict[str, Any]]
+
+
+def find_leaks(parts: Parts) -> dict[int, dict[str, Any]]:
+    """What rows share with benchmark items, by the row's number; terms of a subject are none."""
+    found = {row: r.overlaps[0] for row, r in enumerate(parts.results()) if r.overlaps}
+    overlaps = [Overlap(**{k: v for k, v in o.items() if k != "origin"}) for o in found.values()]
+    kept = without_terms(overlaps)
+    return {row: found[row] for row, overlap in zip(found, kept, strict=True) if overlap}
+
+
+def is_dropped(leak: Mapping[str, Any], section: CleanSection) -> bool:
+    """Whether a row goes for what it shares with a benchmark item."""
+    drop = section.contamination.drop
+    return drop == "all" or (drop == "sure" and leak["kind"] != "half")
+
+
+def compare(
+    table: Table, parts: Parts, section: CleanSection, leaks: Mapping[int, dict[str, Any]]
+) -> Verdicts:
+    """Which rows repeat others, and which belong together."""
+    copy_of = np.full(len(table), -1, dtype=np.int64)
+    rows = np.flatnonzero(table.keys.any(axis=1))
+    first = find_exact(table.keys[rows])
+    later = np.flatnonzero(first != np.arange(len(rows)))
+    copy_of[rows[later]] = rows[first[later]]
+
+    alive = np.flatnonzero(table.alive)
+    found = find_duplicates(
+        table.keys[alive],
+        table.signatures[alive],
+        table.quality[alive],
+        lambda row: parts_of(_conversation(parts, int(alive[row])), section.duplicate_key),
+        section.near_duplicate_threshold,
+        progress=track,
+    )
+    equal_to = np.full(len(table), -1, dtype=np.int64)
+    near_to = np.full(len(table), -1, dtype=np.int64)
+    similarity = np.zeros(len(table), dtype=np.float32)
+    is_copy = found.first != np.arange(len(alive))
+    equal_to[alive[is_copy]] = alive[found.first[is_copy]]
+    near = found.kept_instead[found.first]
+    is_near = near >= 0
+    near_to[alive[is_near]] = alive[near[is_near]]
+    similarity[alive] = found.similarity[found.first]
+    # Equal rows, equal questions and equal values of the column must share a split, too.
+    belong = [found.first, table.questions[alive], table.columns[alive]]
+    groups: list[tuple[int, ...]] = [()] * len(table)
+    for row, founders in enumerate(assign_groups(len(alive), found.pairs, belong)):
+        groups[alive[row]] = tuple(int(alive[founder]) for founder in founders)
+    return Verdicts(copy_of, equal_to, near_to, similarity, groups, leaks)
+
+
+def _conversation(parts: Parts, row: int) -> Conversation:
+    return Conversation.from_dict(json.loads(parts.result(row).conversation))

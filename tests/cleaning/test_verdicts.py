@@ -1,0 +1,80 @@
+"""What comparing rows with one another says."""
+
+import numpy as np
+import pytest
+
+from burnish.cleaning.parts import Parts
+from burnish.cleaning.row import Chunk, RowSettings, clean_chunk
+from burnish.cleaning.verdicts import compare, find_leaks, is_dropped
+from burnish.contamination.index import Item, build_index
+from burnish.conversation import Record
+from burnish.recipe import CleanSection, ContaminationSettings, Source
+
+LONG = "多休息，多喝水，少看手机，少熬夜，饮食清淡，适当活动，心情放松，三天不好再来看医生"
+
+
+def compared(folder, *rows, benchmarks=None, **switches):
+    section = CleanSection(**switches)
+    settings = RowSettings((Source(path="x.csv"),), section, None, benchmarks)
+    records = [
+        Record({"instruction": q, "output": a}, f"x.csv:{n}") for n, (q, a) in enumerate(rows, 2)
+    ]
+    parts = Parts(folder / "parts")
+    parts.write(clean_chunk(Chunk(0, 0, "alpaca", tuple(records)), settings))
+    table = parts.table(1)
+    return compare(table, parts, section, find_leaks(parts)), parts
+
+
+def test_a_copy_names_the_first_row_whether_or_not_a_rule_rejects_both(tmp_path):
+    found, _ = compared(tmp_path, ("q", "a"), ("r", "cut,"), ("q", "a"), ("r", "cut,"), ("q", "b"))
+    assert found.copy_of.tolist() == [-1, -1, 0, 1, -1]
+    assert found.equal_to.tolist() == [-1, -1, 0, -1, -1]  # rejected rows are not compared
+
+
+def test_a_near_copy_names_the_better_row_and_so_does_its_own_copy(tmp_path):
+    rows = [("头痛怎么办？", LONG), ("头痛怎么办？", f"{LONG}，谢谢。"), ("头痛怎么办？", LONG)]
+    found, _ = compared(tmp_path, *rows)
+    assert found.near_to.tolist() == [1, -1, 1]
+    assert found.equal_to.tolist() == [-1, -1, 0]
+    assert found.similarity[0] == found.similarity[2] == pytest.approx(0.95, abs=0.04)
+    assert found.groups == [(0,), (0,), (0,)]
+
+
+def test_rows_far_apart_found_groups_of_their_own_and_equal_questions_share_one(tmp_path):
+    found, _ = compared(tmp_path, ("甲？", "东"), ("乙？", "西"), ("甲 ？", "南南南"))
+    assert found.groups == [(0,), (1,), (0,)]
+    assert (found.near_to == -1).all()
+
+
+def test_terms_that_many_rows_share_are_no_leaks(tmp_path):
+    words = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi"
+    index = build_index([Item("made_up", "made_up:1", f"{words} rho sigma?")], 13)
+    half = " ".join(words.split()[:9])
+    rows = [("q", f"{number} {half} {number}") for number in range(4)]
+    assert find_leaks(compared(tmp_path / "many", *rows, benchmarks=index)[1]) == {}
+    leaks = find_leaks(compared(tmp_path / "few", *rows[:3], benchmarks=index)[1])
+    assert {row: (leak["origin"], leak["kind"]) for row, leak in leaks.items()} == {
+        0: ("x.csv:2", "half"),
+        1: ("x.csv:3", "half"),
+        2: ("x.csv:4", "half"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("drop", "dropped"),
+    [("none", []), ("sure", ["whole", "run"]), ("all", ["whole", "run", "half"])],
+)
+def test_what_is_sure_is_dropped_before_what_is_not(drop, dropped):
+    section = CleanSection(contamination=ContaminationSettings(drop=drop))
+    kinds = ["whole", "run", "half"]
+    assert [kind for kind in kinds if is_dropped({"kind": kind}, section)] == dropped
+
+
+def test_arrays_have_an_entry_for_every_row(tmp_path):
+    found, _ = compared(tmp_path, ("q", "a"), ("q", ""), ("q", "a"))
+    assert len(found.groups) == 3
+    assert found.groups[1] == ()
+    assert all(
+        isinstance(values, np.ndarray) and len(values) == 3
+        for values in (found.copy_of, found.equal_to, found.near_to, found.similarity)
+    )
