@@ -38,7 +38,7 @@ DuplicateKey = Literal["row", "question"]
 KEY_BYTES = 16
 
 MAX_KEPT = 1000
-"""So many kept neighbours of a row are remembered; beyond that, work would no longer be linear."""
+"""With so many kept rows of a cluster others are compared: with all, work would not be linear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +222,8 @@ def _keep_best(
 ) -> tuple[Rows, NDArray[np.float32]]:
     """For each row the kept one that it goes for and how like it is; -1 and 0 for a kept row.
 
-    A row is compared with the kept partners of its partners too: in a cluster of thousands all
-    have the first row as a partner, but not each other.
+    A row is compared with the likeliest kept rows of its cluster, too: in a cluster of thousands
+    all have the first row as a partner, but not each other.
     """
     kept_instead = np.full(len(quality), -1, np.int64)
     similar = np.zeros(len(quality), np.float32)
@@ -231,20 +231,38 @@ def _keep_best(
     for one, other in pairs.tolist():
         partners[one].append(other)
         partners[other].append(one)
+    cluster_of = _clusters(pairs)
     rows = np.array(sorted(partners), np.int64)
-    kept_near: dict[int, list[int]] = defaultdict(list)
+    kept: set[int] = set()
+    kept_in: dict[int, list[int]] = defaultdict(list)
     for row in rows[np.argsort(-quality[rows], kind="stable")].tolist():
-        around = [row, *partners[row]]
-        kept = list(dict.fromkeys(k for near in around for k in kept_near[near]))
-        for other in _likely(row, kept, signatures, like.threshold):
-            if jaccard := like(row, other):
-                kept_instead[row], similar[row] = other, jaccard
-                break
+        cluster = kept_in[cluster_of[row]]
+        near = [other for other in partners[row] if other in kept]
+        near = near or _likely(row, cluster, signatures, like.threshold)
+        jaccard, best = max(((like(row, other), -other) for other in near), default=(0.0, 0))
+        if jaccard:
+            kept_instead[row], similar[row] = -best, jaccard
         else:
-            for near in around:
-                if len(kept_near[near]) < MAX_KEPT:
-                    kept_near[near].append(row)
+            kept.add(row)
+            if len(cluster) < MAX_KEPT:
+                cluster.append(row)
     return kept_instead, similar
+
+
+def _clusters(pairs: Rows) -> dict[int, int]:
+    """The first row of the cluster of each row that has a partner."""
+    parents: dict[int, int] = {}
+
+    def root(row: int) -> int:
+        while (parent := parents.setdefault(row, row)) != row:
+            parents[row] = parents[parent]
+            row = parent
+        return row
+
+    for one, other in pairs.tolist():
+        ends = root(one), root(other)
+        parents[max(ends)] = min(ends)
+    return {row: root(row) for row in list(parents)}
 
 
 def _likely(row: int, others: list[int], signatures: Signatures, threshold: float) -> list[int]:

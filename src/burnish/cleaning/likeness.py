@@ -51,7 +51,7 @@ MAX_CORE = 200
 _DIGITS = re.compile(r"\d+(?:\.\d+)?")
 _STRICT = re.compile(
     # Numbers, in digits or words.
-    r"[-+<>≤≥=±]?\d+(?:\.\d+)?"
+    r"(?:[-+<>≤≥=±]\s*)?\d+(?:\.\d+)?"
     r"|[一二两三四五六七八九十百半]+(?=[次天日周月年岁片粒颗支瓶袋包个种级期倍度克毫分小点])"
     r"|(?<![a-z])(?:one|two|three|four|five|six|seven|eight|nine|ten|once|twice)(?![a-z])"
     # Negations.
@@ -67,9 +67,9 @@ _OPPOSITES = re.compile(
 )
 _COURTESY = re.compile(
     r"^\s*(?:您好|你好|hello|hi)[\s,，.。!！:：]+"
-    r"|(?:谢谢|多谢|感谢|祝|希望|以上|thanks|thank you|hope (?:this|that|it) helps|good luck)"
-    r"[^。.!！?？\n]{0,16}[。.!！~～\s]*$",
-    re.IGNORECASE,
+    r"|(?:谢谢|多谢|感谢|祝[您你早]|希望(?:对|能|我|以)|以上(?:仅|建议|回答|内容)"
+    r"|thanks|thank you|hope (?:this|that|it) helps|good luck)"
+    r"[^。.!！?？\n]{0,16}[。.!！~～\s]*$"
 )
 
 
@@ -146,7 +146,7 @@ def _alike(
 def _agree(left: str, right: str) -> bool:
     """Whether two short texts have the same numbers and negations, and no opposites swapped."""
     ours, theirs = (
-        ["not" if match["negation"] else match.group() for match in _STRICT.finditer(text)]
+        ["not" if m["negation"] else "".join(m.group().split()) for m in _STRICT.finditer(text)]
         for text in (left, right)
     )
     return ours == theirs and not _swapped(_OPPOSITES, left, right)

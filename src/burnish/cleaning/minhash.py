@@ -29,12 +29,12 @@ to 98.4 % of the pairs, at 0.6 to 99.99 %, at 0.1 to 0.6 %."""
 
 NUM_BANDS = NUM_PERMUTATIONS // BAND
 
-NUM_REPRESENTATIVES = 32
+NUM_REPRESENTATIVES = 8
 """A row is compared with so many rows of a band's bucket, the first ones: a bucket of 100,000 rows
 from one template stays linear."""
 
-NUM_LIKELIEST = 12
-NUM_EARLIEST = 4
+NUM_LIKELIEST = 6
+NUM_EARLIEST = 2
 """Of more candidates for a row, the likeliest are checked, and the earliest: in a big cluster all
 rows are then linked to the same few."""
 
@@ -47,6 +47,7 @@ Track = Callable[..., Iterator[Any]]
 
 _BATCH = 512  # texts whose arrays stay in the processor's cache
 _CHUNK = 2048  # pairs whose signatures stay in the processor's cache
+_ROOM = 1 << 20  # pairs that are held before those not worth checking are left out
 _NOT_WORD = re.compile(r"[\W_]+")
 _MULTIPLIERS = np.random.default_rng(1).integers(0, 2**31, NUM_PERMUTATIONS, np.uint32) * 2 + 1
 
@@ -116,7 +117,7 @@ def candidates(
     Sorted by the later row, then by the earlier one. Which pairs there are among some rows does not
     depend on the rows behind them.
     """
-    found = np.empty(0, np.int64)
+    found, room = np.empty(0, np.int64), _ROOM
     num_rows = max(len(signatures), 1)
     bands = np.ascontiguousarray(signatures).view(np.uint32)
     for band in track(range(NUM_BANDS), "near-duplicates", total=NUM_BANDS, unit="bands"):
@@ -126,13 +127,18 @@ def candidates(
             near = estimate(signatures, left, right) >= threshold - SLACK
             codes.append(right[near] * num_rows + left[near])
         found = _distinct(np.concatenate(codes))
-        if np.bincount(found // num_rows).max(initial=0) > NUM_LIKELIEST + NUM_EARLIEST:
+        if len(found) > room:
             found = found[_worth_checking(signatures, found % num_rows, found // num_rows)]
+            room = max(room, 2 * len(found))
+    found = found[_worth_checking(signatures, found % num_rows, found // num_rows)]
     return found % num_rows, found // num_rows
 
 
 def _worth_checking(signatures: Signatures, left: Rows, right: Rows) -> NDArray[np.bool_]:
-    """Which pairs are among the likeliest or earliest of their later row."""
+    """Which pairs are among the likeliest or earliest of their later row.
+
+    Pairs that are left out for some stay out when more are found, so it may be asked in between.
+    """
     chosen = _ranks(right) < NUM_EARLIEST
     order = np.lexsort((left, -estimate(signatures, left, right), right))
     chosen[order] |= _ranks(right[order]) < NUM_LIKELIEST
