@@ -125,6 +125,7 @@ def ours(rows: list[Row]) -> list[int]:
     import numpy as np
 
     from burnish.cleaning.duplicates import exact_key, find_duplicates, parts_of, signatures
+    from burnish.cleaning.likeness import Likeness
     from burnish.conversation import Conversation, Message
 
     def conversation(row: int) -> Conversation:
@@ -143,7 +144,9 @@ def ours(rows: list[Row]) -> list[int]:
     all_signed = np.concatenate(signed)
     signed.clear()
     quality = np.array([len(question) + len(answer) for question, answer in rows], np.float32)
-    found = find_duplicates(keys, all_signed, quality, lambda row: parts_of(conversation(row)), 0.6)
+    found = find_duplicates(
+        keys, all_signed, quality, Likeness(lambda row: parts_of(conversation(row)), 0.6)
+    )
     print(f"all {time.process_time() - started:.1f} s", file=sys.stderr)
     return [int(row) for row in found.kept_instead]
 

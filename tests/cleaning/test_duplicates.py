@@ -18,7 +18,7 @@ from burnish.cleaning.duplicates import (
     question_text,
     signatures,
 )
-from burnish.cleaning.likeness import jaccard_of, similarity
+from burnish.cleaning.likeness import Likeness, jaccard_of, similarity
 from burnish.cleaning.minhash import GRAM, normalize
 from burnish.conversation import Conversation, Message
 
@@ -43,8 +43,7 @@ def found_in(rows, key="row", threshold=0.6):
         keys.reshape(-1, 16),
         signatures(conversations, key),
         np.array([len(question) + len(answer) for question, answer in rows], np.float32),
-        lambda row: parts_of(conversations[row], key),
-        threshold,
+        Likeness(lambda row: parts_of(conversations[row], key), threshold),
     )
 
 

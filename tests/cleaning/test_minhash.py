@@ -15,11 +15,8 @@ from burnish.cleaning.minhash import (
     grouped,
     normalize,
     signatures_of,
+    untracked,
 )
-
-
-def untracked(items, what, *, total, unit):
-    return iter(items)
 
 
 def pairs_of(texts, threshold=0.6):

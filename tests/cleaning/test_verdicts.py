@@ -46,6 +46,29 @@ def test_rows_far_apart_found_groups_of_their_own_and_equal_questions_share_one(
     assert (found.near_to == -1).all()
 
 
+def test_nearly_the_same_question_with_another_answer_is_kept_but_shares_a_group(tmp_path):
+    question = (
+        "六岁男孩最近出现心动过速和心脏扩大的症状，体温也稍高，平时容易感冒，最可能的诊断是什么"
+    )
+    found, _ = compared(
+        tmp_path,
+        (f"{question}？", "心肌炎"),
+        (f"{question}呢？", "风湿热"),
+        ("牙痛怎么办？", "刷牙"),
+    )
+    assert (found.near_to == -1).all()
+    assert found.groups == [(0,), (0,), (2,)]
+
+
+def test_a_copy_with_typos_among_rows_of_one_template_is_found_by_its_question(tmp_path):
+    subjects = [f"{first}{second}病" for first in "甲乙丙丁戊己庚" for second in "天地玄黄宇"]
+    body = "这种病比较少见，患者应当尽早去医院检查，按医生的要求用药，平时注意休息和饮食，定期复查，不要过度担心"
+    rows = [(f"{s}应该怎么治疗呢？", f"{s}的治疗：{body}。") for s in subjects]
+    copy = (rows[3][0], rows[3][1].replace("比较", "笔较").replace("检查", "检杳"))
+    found, _ = compared(tmp_path, *rows, copy)
+    assert found.near_to[len(rows)] == 3 or found.near_to[3] == len(rows)
+
+
 def test_terms_that_many_rows_share_are_no_leaks(tmp_path):
     words = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi"
     index = build_index([Item("made_up", "made_up:1", f"{words} rho sigma?")], 13)

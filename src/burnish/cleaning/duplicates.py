@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.cleaning.likeness import RowParts, similarity
+from burnish.cleaning.likeness import Likeness, RowParts
 from burnish.cleaning.minhash import (
     NUM_LIKELIEST,
     NUM_PERMUTATIONS,
@@ -30,6 +29,7 @@ from burnish.cleaning.minhash import (
     grouped,
     normalize,
     signatures_of,
+    untracked,
 )
 from burnish.conversation import Conversation, Message
 
@@ -51,12 +51,14 @@ class Duplicates:
         similarity: the Jaccard of the two; 1 for a row equal to its kept one, 0 for a kept row.
             A row equal to a near-duplicate has that one's. [rows]
         pairs: linked rows, the earlier and the later one; sorted by the later. [pairs, 2]
+        akin: rows that are no duplicates, but nearly the same question; likewise. [pairs, 2]
     """
 
     first: Rows
     kept_instead: Rows
     similarity: NDArray[np.float32]
     pairs: Rows
+    akin: Rows
 
 
 def exact_key(conversation: Conversation, key: DuplicateKey = "row") -> bytes:
@@ -140,38 +142,35 @@ def find_exact(keys: NDArray[np.uint8]) -> Rows:
     return first
 
 
-def _untracked(items: Iterable[Any], what: str, *, total: int | None, unit: str) -> Iterator[Any]:
-    return iter(items)
-
-
 def find_duplicates(
     keys: NDArray[np.uint8],
     signatures: Signatures,
     quality: NDArray[np.float32],
-    text_of: Callable[[int], RowParts],
-    threshold: float,
-    progress: Track = _untracked,
+    like: Likeness,
+    *,
+    hints: Sequence[NDArray[np.int64]] = (),
+    progress: Track = untracked,
 ) -> Duplicates:
     """The duplicates among rows, and which row of each cluster is kept.
 
     Of equal rows the first stays. Of near-duplicates the one of highest quality stays, the earlier
     one of equals; a row goes only for a kept row that is verified to be like it, not along a chain.
-    `pairs` among some rows do not depend on the rows behind them. Two kept rows that are like each
-    other (possible only where a bucket overflowed) or two that share a partner are connected.
+    `pairs` among some rows do not depend on the rows behind them. Of rows that are all alike, not
+    every two are a pair, but all are connected by pairs. A pair can be overlooked only in a crowd
+    of rows from one template, where a row has more candidates than are checked.
 
     Args:
         keys: of exact_key. [rows, KEY_BYTES]
         signatures: of signatures. [rows, NUM_PERMUTATIONS]
         quality: the higher, the better. [rows]
-        text_of: the texts of a row by its index, which may come from disk.
-        threshold: the Jaccard from which two rows are near-duplicates.
+        like: says of two rows by their indices how alike they are.
+        hints: see minhash.candidates, such as hashes of question and answer. [rows] each
         progress: shows it, such as progress.track.
     """
     first = find_exact(keys)
     rows = np.flatnonzero(first == np.arange(len(first)))
-    like = _Likeness(text_of, threshold)
-    found = candidates(signatures, rows, threshold=threshold, track=progress)
-    pairs = _verified(found, like, progress)
+    found = candidates(signatures, rows, hints, threshold=like.threshold, track=progress)
+    pairs, akin = _verified(found, like, progress)
     kept_instead, similar = _keep_best(pairs, signatures, quality, like)
     again = np.flatnonzero(first != np.arange(len(first)))
     kept_first = kept_instead[first[again]]
@@ -179,46 +178,40 @@ def find_duplicates(
     similar[again] = np.where(kept_first < 0, 1.0, similar[first[again]])
     equal = np.stack([first[again], again], axis=1)
     both = np.concatenate([pairs, equal])
-    return Duplicates(first, kept_instead, similar, both[np.lexsort((both[:, 0], both[:, 1]))])
+    both = both[np.lexsort((both[:, 0], both[:, 1]))]
+    return Duplicates(first, kept_instead, similar, both, akin)
 
 
-class _Likeness:
-    """Answers by pair of rows, remembered: how alike they are, 0 for no near-duplicates."""
-
-    def __init__(self, text_of: Callable[[int], RowParts], threshold: float) -> None:
-        self.threshold = threshold
-        self._text_of = lru_cache(maxsize=4096)(text_of)
-        self._known: dict[tuple[int, int], float] = {}
-
-    def __call__(self, one: int, other: int) -> float:
-        pair = (min(one, other), max(one, other))
-        if pair not in self._known:
-            left, right = map(self._text_of, pair)
-            self._known[pair] = similarity(left, right, self.threshold) or 0.0
-        return self._known[pair]
-
-
-def _verified(found: tuple[Rows, Rows], like: _Likeness, track: Track) -> Rows:
-    """The candidates that are alike.
+def _verified(found: tuple[Rows, Rows], like: Likeness, track: Track) -> tuple[Rows, Rows]:
+    """The candidates that are alike, and the others that ask nearly the same.
 
     A row that is like an earlier one need not be compared with that one's own partners.
     """
     partners: dict[int, set[int]] = {}
     pairs: list[tuple[int, int]] = []
+    akin: list[tuple[int, int]] = []
     total = int(np.count_nonzero(np.diff(found[1], prepend=-1)))
     for row, earlier in track(grouped(*found), "near-duplicates", total=total, unit="rows"):
         linked: set[int] = set()
         for other in earlier:
-            if linked.isdisjoint(partners.get(other, ())) and like(other, row):
+            if not linked.isdisjoint(partners.get(other, ())):
+                continue
+            if like(other, row):
                 linked.add(other)
                 pairs.append((other, row))
+            elif like.asks_the_same(other, row):
+                akin.append((other, row))
         if linked:
             partners[row] = linked
-    return np.array(pairs, np.int64).reshape(-1, 2)
+    return _pairs(pairs), _pairs(akin)
+
+
+def _pairs(found: list[tuple[int, int]]) -> Rows:
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def _keep_best(
-    pairs: Rows, signatures: Signatures, quality: NDArray[np.float32], like: _Likeness
+    pairs: Rows, signatures: Signatures, quality: NDArray[np.float32], like: Likeness
 ) -> tuple[Rows, NDArray[np.float32]]:
     """For each row the kept one that it goes for and how like it is; -1 and 0 for a kept row.
 

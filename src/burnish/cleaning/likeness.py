@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from burnish.cleaning.minhash import GRAM, normalize
 
@@ -110,6 +112,38 @@ def similarity(left: RowParts, right: RowParts, threshold: float) -> float | Non
     ours, theirs = normalize(left.whole), normalize(right.whole)
     jaccard = jaccard_of(ours, theirs, GRAM if min(len(ours), len(theirs)) >= SHORT_ROW else 2)
     return jaccard if jaccard >= threshold else None
+
+
+def asks_the_same(left: RowParts, right: RowParts, threshold: float) -> bool:
+    """Whether the questions of two rows are nearly the same, whatever the answers."""
+    if not left.question or not right.question:
+        return False
+    return all(
+        _alike(one, other, threshold, strict=False, most_added=MAX_ADDED)
+        for one, other in ((left.question, right.question), (left.history, right.history))
+    )
+
+
+class Likeness:
+    """Answers by pair of rows, remembered: how alike they are, 0 for no near-duplicates."""
+
+    def __init__(self, text_of: Callable[[int], RowParts], threshold: float) -> None:
+        """`text_of` gives the texts of a row by its index, which may come from disk."""
+        self.threshold = threshold
+        self._text_of = lru_cache(maxsize=4096)(text_of)
+        self._known: dict[tuple[int, int], float] = {}
+
+    def __call__(self, one: int, other: int) -> float:
+        """The Jaccard of two rows; 0 where they are no near-duplicates."""
+        pair = (min(one, other), max(one, other))
+        if pair not in self._known:
+            left, right = map(self._text_of, pair)
+            self._known[pair] = similarity(left, right, self.threshold) or 0.0
+        return self._known[pair]
+
+    def asks_the_same(self, one: int, other: int) -> bool:
+        """Whether the questions of two rows are nearly the same, whatever the answers."""
+        return asks_the_same(self._text_of(one), self._text_of(other), self.threshold)
 
 
 def jaccard_of(left: str, right: str, size: int) -> float:

@@ -33,7 +33,7 @@ NUM_REPRESENTATIVES = 8
 """A row is compared with so many rows of a band's bucket, the first ones: a bucket of 100,000 rows
 from one template stays linear."""
 
-NUM_LIKELIEST = 6
+NUM_LIKELIEST = 12
 NUM_EARLIEST = 2
 """Of more candidates for a row, the likeliest are checked, and the earliest: in a big cluster all
 rows are then linked to the same few."""
@@ -50,6 +50,11 @@ _CHUNK = 2048  # pairs whose signatures stay in the processor's cache
 _ROOM = 1 << 20  # pairs that are held before those not worth checking are left out
 _NOT_WORD = re.compile(r"[\W_]+")
 _MULTIPLIERS = np.random.default_rng(1).integers(0, 2**31, NUM_PERMUTATIONS, np.uint32) * 2 + 1
+
+
+def untracked(items: Iterable[Any], what: str, *, total: int | None, unit: str) -> Iterator[Any]:
+    """The items; progress.track without a bar."""
+    return iter(items)
 
 
 def normalize(text: str) -> str:
@@ -110,27 +115,46 @@ def estimate(signatures: Signatures, left: Rows, right: Rows) -> NDArray[np.floa
 
 
 def candidates(
-    signatures: Signatures, rows: Rows, *, threshold: float, track: Track
+    signatures: Signatures,
+    rows: Rows,
+    hints: Sequence[NDArray[np.int64]] = (),
+    *,
+    threshold: float,
+    track: Track,
 ) -> tuple[Rows, Rows]:
     """Pairs of rows whose estimate comes near the threshold: the earlier ones, the later ones.
 
     Sorted by the later row, then by the earlier one. Which pairs there are among some rows does not
     depend on the rows behind them.
+
+    Args:
+        signatures: of all rows. [all rows, NUM_PERMUTATIONS]
+        rows: the rows to compare.
+        hints: rows with equal keys are compared whatever else is likely: among thousands of rows
+            from one template, others are more alike than a copy with typos. [all rows] each
+        threshold: the Jaccard from which two rows are near.
+        track: shows the progress.
     """
     found, room = np.empty(0, np.int64), _ROOM
     num_rows = max(len(signatures), 1)
-    bands = np.ascontiguousarray(signatures).view(np.uint32)
-    for band in track(range(NUM_BANDS), "near-duplicates", total=NUM_BANDS, unit="bands"):
-        codes = [found]
-        for first, second in _bucket_pairs(bands[rows, band]):
+    bands = np.ascontiguousarray(signatures).view(np.uint32).T
+
+    def with_bucket(codes: Rows, keys: NDArray[Any]) -> Rows:
+        parts = [codes]
+        for first, second in _bucket_pairs(keys[rows]):
             left, right = rows[first], rows[second]
             near = estimate(signatures, left, right) >= threshold - SLACK
-            codes.append(right[near] * num_rows + left[near])
-        found = _distinct(np.concatenate(codes))
+            parts.append(right[near] * num_rows + left[near])
+        return _distinct(np.concatenate(parts))
+
+    for band in track(bands, "near-duplicates", total=NUM_BANDS, unit="bands"):
+        found = with_bucket(found, band)
         if len(found) > room:
             found = found[_worth_checking(signatures, found % num_rows, found // num_rows)]
             room = max(room, 2 * len(found))
     found = found[_worth_checking(signatures, found % num_rows, found // num_rows)]
+    for hint in hints:
+        found = with_bucket(found, hint)
     return found % num_rows, found // num_rows
 
 
@@ -160,7 +184,7 @@ def _distinct(codes: Rows) -> Rows:
     return distinct
 
 
-def _bucket_pairs(keys: NDArray[np.uint32]) -> Iterator[tuple[Rows, Rows]]:
+def _bucket_pairs(keys: NDArray[Any]) -> Iterator[tuple[Rows, Rows]]:
     """Places with equal keys, each with the first, the second, … place of its bucket."""
     order = np.argsort(keys, kind="stable")
     ranks = _ranks(keys[order])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from burnish.cleaning.row import Chunk, CleanedChunk, RowResult, from_line
 
-_ARRAYS = ("alive", "keys", "signatures", "quality", "questions", "columns")
+_ARRAYS = ("alive", "keys", "signatures", "quality", "questions", "answers", "columns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Table:
     signatures: NDArray[np.uint8]
     quality: NDArray[np.float32]
     questions: NDArray[np.int64]
+    answers: NDArray[np.int64]
     columns: NDArray[np.int64]
 
     def __len__(self) -> int:

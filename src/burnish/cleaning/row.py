@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from burnish.cleaning.duplicates import KEY_BYTES, exact_key, question_text, signatures
 from burnish.cleaning.faults import faults_of
 from burnish.cleaning.layouts import MissingPart, column_value, to_conversation
+from burnish.cleaning.minhash import normalize
 from burnish.cleaning.privacy import Finding, find, mask
 from burnish.cleaning.rules import broken_rules, show
 from burnish.cleaning.text import is_about_markup, repair
@@ -86,6 +87,7 @@ class CleanedChunk:
         signatures: MinHash. [rows, permutations], uint8
         quality: the higher, the better. [rows], float32
         questions: a hash of the question, or NO_KEY. [rows], int64
+        answers: the same of the answer. [rows], int64
         columns: a hash of the column to group by, or NO_KEY. [rows], int64
         stop: the first row that can't be read, where the recipe wants to stop there.
     """
@@ -97,6 +99,7 @@ class CleanedChunk:
     signatures: NDArray[np.uint8]
     quality: NDArray[np.float32]
     questions: NDArray[np.int64]
+    answers: NDArray[np.int64]
     columns: NDArray[np.int64]
     stop: tuple[str, str] | None = None
 
@@ -113,6 +116,7 @@ def clean_chunk(chunk: Chunk, settings: RowSettings) -> CleanedChunk:
         stop = (unreadable[0].origin, unreadable[0].broken[0][1])
     _note_overlaps(results, conversations, settings.benchmarks)
     questions = [hash_of(question_text(c)) if c else NO_KEY for c in conversations]
+    answers = [hash_of(normalize(c.answer)) if c else NO_KEY for c in conversations]
     quality = [_quality(c, r) for c, r in zip(conversations, results, strict=True)]
     keys = b"".join(exact_key(c, key) if c else bytes(KEY_BYTES) for c in conversations)
     return CleanedChunk(
@@ -123,6 +127,7 @@ def clean_chunk(chunk: Chunk, settings: RowSettings) -> CleanedChunk:
         signatures=signatures(conversations, key),
         quality=np.array(quality, np.float32),
         questions=np.array(questions, np.int64),
+        answers=np.array(answers, np.int64),
         columns=np.array(columns, np.int64),
         stop=stop,
     )

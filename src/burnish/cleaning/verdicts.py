@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.cleaning.duplicates import assign_groups, find_duplicates, find_exact, parts_of
+from burnish.cleaning.likeness import Likeness
 from burnish.cleaning.parts import Parts, Table
 from burnish.contamination.overlaps import Overlap, without_terms
 from burnish.conversation import Conversation
@@ -64,12 +65,16 @@ def compare(
     copy_of[rows[later]] = rows[first[later]]
 
     alive = np.flatnonzero(table.alive)
+    like = Likeness(
+        lambda row: parts_of(_conversation(parts, int(alive[row])), section.duplicate_key),
+        section.near_duplicate_threshold,
+    )
     found = find_duplicates(
         table.keys[alive],
         table.signatures[alive],
         table.quality[alive],
-        lambda row: parts_of(_conversation(parts, int(alive[row])), section.duplicate_key),
-        section.near_duplicate_threshold,
+        like,
+        hints=[table.questions[alive], table.answers[alive]],
         progress=track,
     )
     equal_to = np.full(len(table), -1, dtype=np.int64)
@@ -81,10 +86,11 @@ def compare(
     is_near = near >= 0
     near_to[alive[is_near]] = alive[near[is_near]]
     similarity[alive] = found.similarity[found.first]
-    # Equal rows, equal questions and equal values of the column must share a split, too.
+    # Rows that ask nearly the same are kept, but on one side; so are equal questions and columns.
+    linked = np.concatenate([found.pairs, found.akin])
     belong = [found.first, table.questions[alive], table.columns[alive]]
     groups: list[tuple[int, ...]] = [()] * len(table)
-    for row, founders in enumerate(assign_groups(len(alive), found.pairs, belong)):
+    for row, founders in enumerate(assign_groups(len(alive), linked, belong)):
         groups[alive[row]] = tuple(int(alive[founder]) for founder in founders)
     return Verdicts(copy_of, equal_to, near_to, similarity, groups, leaks)
 
