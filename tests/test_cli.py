@@ -103,7 +103,9 @@ def test_a_missing_data_file_says_where_it_was_looked_for(tiny, tmp_path):
 def test_an_unreadable_encoding_names_the_byte_and_the_line(tiny, tmp_path):
     (tmp_path / "bad.csv").write_bytes(b"instruction,output\na,b\n\xff\xfe\xfa,c\n")
     message = fails("clean", tiny, "--set", "data.sources[0].path=bad.csv", folder=tmp_path)
-    assert message.startswith("error: bad.csv:3: this file is neither UTF-8 nor GB18030: byte 0xff")
+    assert message.startswith(
+        "error: bad.csv:3: most lines of this file are neither UTF-8 nor GB18030"
+    )
 
 
 def test_rows_without_an_answer_column_name_the_columns_that_there_are(tiny, tmp_path):
@@ -155,5 +157,6 @@ def test_ctrl_c_leaves_no_half_written_stage_and_a_rerun_finishes(tiny, tmp_path
     assert work.returncode == 130
     assert rest.endswith("stopped: what is finished stays, and a rerun goes on from there\n")
     assert "Traceback" not in rest
-    assert [p.name for p in (tmp_path / "runs" / "recipe").iterdir() if p.is_dir()] == []
+    left = {p.name for p in (tmp_path / "runs" / "recipe" / "1-clean").iterdir()}
+    assert left <= {".key", "parts"}  # only whole chunks, from which a rerun goes on
     assert burnish("clean", tiny, folder=tmp_path).returncode == 0

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.cleaning.likeness import RowParts, grams, jaccard_of, similarity
+from burnish.cleaning.likeness import RowParts, asks_the_same, grams, jaccard_of, similarity
 
 LONG = (
     "患者男，十五岁，三天前出现发热、咳嗽和咽痛，自行服用感冒药后体温仍有反复，夜间咳嗽明显加重，"
@@ -141,3 +141,29 @@ def test_the_threshold_decides():
 def test_likeness_is_symmetric_and_never_fails(question, answer, other_question, other_answer):
     alike(question, answer, other_question, other_answer)
     assert similarity(RowParts(question, answer), RowParts(question, answer), 1.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "same"),
+    [
+        (
+            "What should I do about a cough that lasts for weeks?",
+            "What should I do about a caugh that lasts for weeks?",
+            True,
+        ),
+        (
+            "What should I do about a cough that lasts for weeks?",
+            "What should I do about a stomach ache after meals?",
+            False,
+        ),
+        (
+            "Question 9 of the long examination paper?",
+            "Question 12 of the long examination paper?",
+            False,
+        ),
+        ("What is 3 + 4?", "What is 3 - 4?", False),
+        ("", "", False),
+    ],
+)
+def test_only_long_questions_with_the_same_numbers_are_nearly_the_same(left, right, same):
+    assert asks_the_same(RowParts(left, "Yes."), RowParts(right, "No."), 0.6) == same

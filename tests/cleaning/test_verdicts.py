@@ -1,5 +1,7 @@
 """What comparing rows with one another says."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -61,8 +63,10 @@ def test_nearly_the_same_question_with_another_answer_is_kept_but_shares_a_group
 
 
 def test_a_copy_with_typos_among_rows_of_one_template_is_found_by_its_question(tmp_path):
-    subjects = [f"{first}{second}病" for first in "甲乙丙丁戊己庚" for second in "天地玄黄宇"]
-    body = "这种病比较少见，患者应当尽早去医院检查，按医生的要求用药，平时注意休息和饮食，定期复查，不要过度担心"
+    draw = random.Random(0)
+    letters = draw.sample([chr(c) for c in range(0x4E00, 0x5E00)], 90)
+    subjects = ["".join(letters[at : at + 3]) for at in range(0, 90, 3)]
+    body = "这种病比较少见，患者应当尽早去医院检查，按医生的要求用药，平时注意休息和饮食，定期复查"
     rows = [(f"{s}应该怎么治疗呢？", f"{s}的治疗：{body}。") for s in subjects]
     copy = (rows[3][0], rows[3][1].replace("比较", "笔较").replace("检查", "检杳"))
     found, _ = compared(tmp_path, *rows, copy)

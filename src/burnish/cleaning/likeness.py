@@ -115,8 +115,13 @@ def similarity(left: RowParts, right: RowParts, threshold: float) -> float | Non
 
 
 def asks_the_same(left: RowParts, right: RowParts, threshold: float) -> bool:
-    """Whether the questions of two rows are nearly the same, whatever the answers."""
-    if not left.question or not right.question:
+    """Whether two long questions are nearly the same, with the same numbers, whatever the answers.
+
+    Short ones are told apart by too little: `What is 3 + 4?` is no `What is 13 + 4?`.
+    """
+    if min(len(normalize(left.question)), len(normalize(right.question))) < SHORT:
+        return False
+    if _DIGITS.findall(left.question) != _DIGITS.findall(right.question):
         return False
     return all(
         _alike(one, other, threshold, strict=False, most_added=MAX_ADDED)
