@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from burnish.cleaning.clean import clean, names_of
+from burnish.cleaning.clean import chunks_of, clean, names_of
 from burnish.cleaning.row import clean_chunk
 from burnish.errors import DataError
 from burnish.recipe import (
@@ -534,3 +534,18 @@ def test_real_files_are_read_whole_and_mostly_kept(tmp_path, name, num_read, col
     assert report.num_kept > 0.9 * num_read
     origins = [line["origin"] for line in [*kept, *rejected]]
     assert len(set(origins)) == num_read
+
+
+def test_chunks_are_bounded_by_rows_and_by_characters_and_keep_to_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("burnish.cleaning.clean.CHUNK_ROWS", 3)
+    monkeypatch.setattr("burnish.cleaning.clean.CHUNK_CHARS", 100)
+    short = write_rows(tmp_path / "a.csv", [("q", "a")] * 4)
+    long = write_rows(tmp_path / "b.csv", [("q", "a" * 60)] * 4)
+    chunks = list(chunks_of(DataSection(sources=[short, long])))
+    assert [(c.number, c.source, len(c.rows)) for c in chunks] == [
+        (0, 0, 3),
+        (1, 0, 1),
+        (2, 1, 2),
+        (3, 1, 2),
+    ]
+    assert {c.layout for c in chunks} == {"alpaca"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,14 +20,15 @@ from burnish.cleaning.workers import clean_chunks
 from burnish.contamination.index import Index, build_index
 from burnish.contamination.items import load_items
 from burnish.conversation import BadRow, Record
-from burnish.errors import BurnishError, DataError
+from burnish.errors import DataError
 from burnish.progress import say, track
 from burnish.reading.files import name_of, read_records
 from burnish.recipe import CleanSection, ContaminationSettings, DataSection, Source
 from burnish.run_dir import RunDir
 
 CHUNK_ROWS = 2000
-"""Rows that are cleaned at a time."""
+CHUNK_CHARS = 2**22
+"""So many rows or characters are cleaned at a time, whichever is fewer: rows may be whole books."""
 
 _PLACE = re.compile(r"(?::[p¶]?\d+){1,2}$")
 """What follows the file's name in an origin."""
@@ -81,7 +83,7 @@ def clean(data: DataSection, section: CleanSection, run: RunDir) -> CleanReport:
         counts = clean_into(folder, parts, data, section)
         if not counts.num_kept:
             raise _nothing_kept(data, counts)
-    except BurnishError:
+    except DataError:
         _leave_nothing(folder, parts)
         raise
     parts.delete()
@@ -177,20 +179,32 @@ def chunks_of(data: DataSection) -> Iterator[Chunk]:
     number = 0
     for index, (source, name) in enumerate(zip(data.sources, names_of(data.sources), strict=True)):
         rows: list[Record | BadRow] = []
+        num_chars = 0
         file, layout = "", ""
         for row in read_records(source, max_unpacked_gib=data.max_unpacked_gib, name=name):
             row_file = _PLACE.sub("", row.origin)
-            if rows and (len(rows) == CHUNK_ROWS or row_file != file):
+            is_full = len(rows) == CHUNK_ROWS or num_chars >= CHUNK_CHARS
+            if rows and (is_full or row_file != file):
                 yield Chunk(number, index, layout, tuple(rows))
-                number, rows = number + 1, []
+                number, rows, num_chars = number + 1, [], 0
             if row_file != file:
                 file, layout = row_file, ""
             if not layout and isinstance(row, Record):
                 layout = layout_of(source, row, f"data.sources[{index}]")
             rows.append(row)
+            num_chars += _num_chars(row.fields if isinstance(row, Record) else row.text)
         if rows:
             yield Chunk(number, index, layout, tuple(rows))
             number += 1
+
+
+def _num_chars(value: Any) -> int:
+    """About how many characters a value holds."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_num_chars, value.values()))
+    return sum(map(_num_chars, value)) if isinstance(value, list | tuple) else 8
 
 
 def names_of(sources: Sequence[Source]) -> list[str]:
