@@ -78,3 +78,13 @@ def test_a_rejection_is_written_with_rule_reason_and_text():
         "reason": "why",
         "text": "text",
     }
+
+
+def test_a_conversation_reads_back_from_its_line_of_json():
+    conversation = Conversation(
+        (Message("user", "问\n", "i"), Message("assistant", "答")), "x:1", groups=("g",), weight=2.0
+    )
+    line = conversation.as_json()
+    assert "问" in line
+    assert "\n" not in line
+    assert Conversation.from_json(line) == conversation

@@ -7,6 +7,7 @@ origin (`file:line`) all the way.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -116,6 +117,15 @@ class Conversation:
             stratum=value.get("stratum") or "",
             weight=float(value.get("weight") or 1.0),
         )
+
+    def as_json(self) -> str:
+        """The conversation on one line, as conversations.jsonl has it."""
+        return json.dumps(self.as_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Conversation:
+        """The conversation that `as_json` wrote."""
+        return cls.from_dict(json.loads(text))
 
     @property
     def question(self) -> tuple[Message, ...]:

@@ -72,7 +72,7 @@ def test_a_fault_is_shown_as_it_came_though_a_repair_mends_it():
 def test_the_raw_conversation_is_put_together_from_the_changes():
     rows = [("<b>头痛</b>怎么办？", "多休息。。。。")]
     (result,) = results(rows, CleanSection())
-    cleaned = Conversation.from_dict(json.loads(result.conversation))
+    cleaned = Conversation.from_json(result.conversation)
     assert [m.content for m in cleaned.messages] == ["头痛怎么办？", "多休息。"]
     raw = raw_conversation(cleaned, result)
     assert [m.content for m in raw.messages] == ["<b>头痛</b>怎么办？", "多休息。。。。"]

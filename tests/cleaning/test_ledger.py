@@ -82,5 +82,5 @@ def test_a_conversation_reads_back_from_its_line(tmp_path):
 
 def test_the_text_of_a_result_is_what_was_said():
     conversation = Conversation((Message("user", "q", "i"), Message("assistant", "a")), "x:1")
-    result = RowResult("x:1", json.dumps(conversation.as_dict()))
+    result = RowResult("x:1", conversation.as_json())
     assert text_of(result) == "user: q\ninput: i\nassistant: a"

@@ -120,7 +120,7 @@ def add_row(
     if not result.conversation:
         _add_rules(tally, result, result.text, settings)
         return None
-    conversation = Conversation.from_dict(json.loads(result.conversation))
+    conversation = Conversation.from_json(result.conversation)
     _add_rules(tally, result, conversation.answer, settings)
     _add_faults(tally, result, conversation, settings)
     _add_repairs(tally, result, settings)

@@ -101,7 +101,7 @@ def _rejection(
 
 def text_of(result: RowResult) -> str:
     """The row as plain text."""
-    return show(Conversation.from_dict(json.loads(result.conversation)))
+    return show(Conversation.from_json(result.conversation))
 
 
 def _twin(row: int, verdicts: Verdicts, parts: Parts) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def _clean_row(
         broken.append(("private", f"it holds personal data: {kinds}."))
     result = RowResult(
         conversation.origin,
-        json.dumps(conversation.as_dict(), ensure_ascii=False),
+        conversation.as_json(),
         broken,
         show(conversation) if broken else "",
         [*faults_of(raw)],

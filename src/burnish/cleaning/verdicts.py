@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,4 +95,4 @@ def compare(
 
 
 def _conversation(parts: Parts, row: int) -> Conversation:
-    return Conversation.from_dict(json.loads(parts.result(row).conversation))
+    return Conversation.from_json(parts.result(row).conversation)

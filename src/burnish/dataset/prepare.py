@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +86,7 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
     """The conversations that cleaning kept."""
     with path.open(encoding="utf-8") as file:
         for line in file:
-            yield Conversation.from_dict(json.loads(line))
+            yield Conversation.from_json(line)
 
 
 def _render(
@@ -174,7 +173,7 @@ def _save_split(rows: Sequence[tuple[Example, Conversation]], folder: Path) -> N
             for _, c in rows
         ],
         # As text: calls of tools have a shape of their own in each row, which a table can't hold.
-        "conversation": [json.dumps(c.as_dict(), ensure_ascii=False) for _, c in rows],
+        "conversation": [c.as_json() for _, c in rows],
         "origin": [example.origin for example, _ in rows],
     }
     # Without rows, save_to_disk writes no shard unless told to, and load_from_disk then fails.

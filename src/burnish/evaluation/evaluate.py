@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -97,7 +96,7 @@ def _questions(section: EvaluateSection, rows: Any) -> list[Question]:
     for row in rows:
         if len(questions) == len(section.prompts) + section.num_answers:
             break
-        conversation = Conversation.from_dict(json.loads(row["conversation"]))
+        conversation = Conversation.from_json(row["conversation"])
         if conversation.question:  # a passage of plain text asks nothing
             questions.append(Question.of(conversation))
     return questions
