@@ -157,6 +157,6 @@ def test_ctrl_c_leaves_no_half_written_stage_and_a_rerun_finishes(tiny, tmp_path
     assert work.returncode == 130
     assert rest.endswith("stopped: what is finished stays, and a rerun goes on from there\n")
     assert "Traceback" not in rest
-    left = {p.name for p in (tmp_path / "runs" / "recipe" / "1-clean").iterdir()}
+    left = {p.name for p in (tmp_path / "runs" / "recipe").glob("1-clean/*")}
     assert left <= {".key", "parts"}  # only whole chunks, from which a rerun goes on
     assert burnish("clean", tiny, folder=tmp_path).returncode == 0
