@@ -19,9 +19,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from burnish.contamination.index import MAX_ITEMS, MIN_WORDS, passage, words
+from burnish.contamination.index import (
+    MAX_ITEMS,
+    MIN_WORDS,
+    Index,
+    Item,
+    build_index,
+    passage,
+    words,
+)
 from burnish.contamination.items import BENCHMARKS, load_items
-from burnish.contamination.overlaps import Index, Item, build_index, find_overlaps, without_terms
+from burnish.contamination.overlaps import find_overlaps, without_terms
 from burnish.conversation import BadRow, Record
 from burnish.reading.files import read_records
 from burnish.recipe import ContaminationSettings, Source

@@ -21,7 +21,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from burnish.cleaning.text import is_about_markup, repair
+from burnish.cleaning.markup import is_about_markup
+from burnish.cleaning.text import repair
 from burnish.conversation import Record
 from burnish.reading.files import read_records
 from burnish.recipe import CleanSection, Source

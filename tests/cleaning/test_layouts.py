@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from burnish.cleaning.layouts import (
-    MissingPart,
     column_value,
     guess_layout,
     layout_of,
     to_conversation,
 )
+from burnish.cleaning.turns import MissingPart
 from burnish.conversation import Message, Record
 from burnish.errors import DataError
 from burnish.recipe import Columns, Source

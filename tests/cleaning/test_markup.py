@@ -1,6 +1,13 @@
 import pytest
 
-from burnish.cleaning.markup import has_entities, has_tags, is_about_markup, strip_html
+from burnish.cleaning.markup import (
+    asks_about_markup,
+    has_entities,
+    has_tags,
+    is_about_markup,
+    strip_html,
+)
+from burnish.conversation import Conversation, Message
 
 
 @pytest.mark.parametrize(
@@ -76,3 +83,12 @@ def test_tags_and_entities_are_found_where_they_would_go():
 )
 def test_a_question_about_markup_is_known_by_whole_words(question, expected):
     assert is_about_markup(question) is expected
+
+
+def test_only_what_a_user_says_asks_about_markup():
+    about = Conversation(
+        (Message("user", "How do I write HTML?"), Message("assistant", "So.")), "x:1"
+    )
+    other = Conversation((Message("user", "Hello"), Message("assistant", "HTML.")), "x:2")
+    assert asks_about_markup(about)
+    assert not asks_about_markup(other)

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.cleaning import text as text_module
+from burnish.cleaning.markup import is_about_markup
 from burnish.cleaning.text import (
     REPAIRS,
     convert_chinese,
-    is_about_markup,
     is_garbled,
     repair,
     repair_unicode,

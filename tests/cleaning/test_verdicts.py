@@ -9,6 +9,7 @@ from burnish.cleaning.parts import Parts
 from burnish.cleaning.row import Chunk, RowSettings, clean_chunk
 from burnish.cleaning.verdicts import compare, find_leaks, is_dropped
 from burnish.contamination.index import Item, build_index
+from burnish.contamination.overlaps import Overlap
 from burnish.conversation import Record
 from burnish.recipe import CleanSection, ContaminationSettings, Source
 
@@ -80,10 +81,10 @@ def test_terms_that_many_rows_share_are_no_leaks(tmp_path):
     rows = [("q", f"{number} {half} {number}") for number in range(4)]
     assert find_leaks(compared(tmp_path / "many", *rows, benchmarks=index)[1]) == {}
     leaks = find_leaks(compared(tmp_path / "few", *rows[:3], benchmarks=index)[1])
-    assert {row: (leak["origin"], leak["kind"]) for row, leak in leaks.items()} == {
-        0: ("x.csv:2", "half"),
-        1: ("x.csv:3", "half"),
-        2: ("x.csv:4", "half"),
+    assert {row: (leak.item, leak.kind) for row, leak in leaks.items()} == {
+        0: ("made_up:1", "half"),
+        1: ("made_up:1", "half"),
+        2: ("made_up:1", "half"),
     }
 
 
@@ -94,7 +95,9 @@ def test_terms_that_many_rows_share_are_no_leaks(tmp_path):
 def test_what_is_sure_is_dropped_before_what_is_not(drop, dropped):
     section = CleanSection(contamination=ContaminationSettings(drop=drop))
     kinds = ["whole", "run", "half"]
-    assert [kind for kind in kinds if is_dropped({"kind": kind}, section)] == dropped
+    assert [
+        kind for kind in kinds if is_dropped(Overlap("b", "b:1", kind, "words", 9, 0.5), section)
+    ] == dropped
 
 
 def test_arrays_have_an_entry_for_every_row(tmp_path):

@@ -6,13 +6,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from burnish.contamination import overlaps as contamination
-from burnish.contamination.index import passage, words
+from burnish.contamination.index import Item, build_index, passage, words
 from burnish.contamination.items import BENCHMARKS, load_items
 from burnish.contamination.overlaps import (
-    Item,
     Overlap,
-    build_index,
-    find_overlap,
     find_overlaps,
     held_out_items,
     text_of,
@@ -32,6 +29,11 @@ CHINESE = (
     "渡轮每四十分钟从港口开出一班，渡海需要半个小时，请问它在途中会遇到几班渡轮"  # 35 characters
 )
 SHORT = "Which harbour town has the most ferries a day?"  # 8 words
+
+
+def find_overlap(text, index):
+    (found,) = find_overlaps([text], index)
+    return found
 
 
 def index_of(*questions, choices="", **settings):

@@ -15,10 +15,11 @@ from burnish.auditing.excerpts import around, difference, locate, shortened, vis
 from burnish.auditing.measures import language_of
 from burnish.auditing.report import Change
 from burnish.cleaning.faults import FAULTS
+from burnish.cleaning.markup import asks_about_markup
 from burnish.cleaning.privacy import mask
 from burnish.cleaning.row import RowResult
 from burnish.cleaning.rules import broken_rules, show
-from burnish.cleaning.text import REPAIRS, is_about_markup
+from burnish.cleaning.text import REPAIRS
 from burnish.conversation import Conversation
 from burnish.recipe import CleanSection
 
@@ -225,10 +226,7 @@ def _add_switched_off(
 
 def _texts_changed_by(name: str, conversation: Conversation) -> Iterator[str]:
     """The texts of a conversation that a repair would change."""
-    messages = conversation.messages
-    if name == "strip_html" and any(
-        is_about_markup(m.content) for m in messages if m.role == "user"
-    ):
+    if name == "strip_html" and asks_about_markup(conversation):
         return
     for text in _texts(conversation):
         if REPAIRS[name](text) != text:

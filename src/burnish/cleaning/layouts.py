@@ -10,8 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from burnish.cleaning.transcripts import is_transcript, parse_transcript
-from burnish.cleaning.turns import MissingPart as MissingPart
-from burnish.cleaning.turns import from_json, is_absent, message_of, text_of, tools_of
+from burnish.cleaning.turns import (
+    MissingPart,
+    from_json,
+    is_absent,
+    message_of,
+    text_of,
+    tools_of,
+)
 from burnish.conversation import Conversation, Message, Record
 from burnish.errors import DataError
 from burnish.recipe import Columns, Source

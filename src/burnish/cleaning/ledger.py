@@ -14,7 +14,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,7 @@ from burnish.cleaning.parts import Parts, Table
 from burnish.cleaning.row import RowResult
 from burnish.cleaning.rules import show
 from burnish.cleaning.verdicts import Verdicts, is_dropped
+from burnish.contamination.overlaps import Overlap
 from burnish.conversation import Conversation
 from burnish.recipe import CleanSection
 from burnish.run_dir import whole_file
@@ -60,7 +61,8 @@ def write_ledger(
             _count(counts, result, rejection, faults, leak)
             _write(files["changes"], _chosen_changes(result, section, counts))
             _write(files["privacy"], result.findings)
-            _write(files["contamination"], [leak] if leak else [])
+            if leak:
+                _write(files["contamination"], [{"origin": result.origin, **asdict(leak)}])
             line = {"origin": result.origin, "kept": not rejection}
             line |= {"rule": rejection["rule"]} if rejection else {}
             line |= {"faults": faults, **_twin(row, verdicts, parts)}
@@ -85,7 +87,7 @@ def _rejection(
     is_near = section.drop_near_duplicates and verdicts.near_to[row] >= 0
     kept = parts.result(int(verdicts.near_to[row])).origin if is_near else ""
     if leak and is_dropped(leak, section):
-        rule, reason = "contaminated", f"it holds words of the benchmark item {leak['item']}."
+        rule, reason = "contaminated", f"it holds words of the benchmark item {leak.item}."
     elif section.drop_duplicates and verdicts.equal_to[row] >= 0:
         first = parts.result(int(verdicts.equal_to[row])).origin
         rule, reason = "duplicate", f"equal to {first}, which is kept."
@@ -132,7 +134,7 @@ def _count(
     result: RowResult,
     rejection: dict[str, Any] | None,
     faults: list[str],
-    leak: dict[str, Any] | None,
+    leak: Overlap | None,
 ) -> None:
     counts.num_read += 1
     counts.num_kept += not rejection
@@ -143,7 +145,7 @@ def _count(
     counts.faults.update(faults)
     counts.personal.update(finding["kind"] for finding in result.findings)
     if leak:
-        counts.benchmarks[leak["benchmark"]] += 1
+        counts.benchmarks[leak.benchmark] += 1
 
 
 def _chosen_changes(

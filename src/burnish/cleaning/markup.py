@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from html.entities import html5
 
 from burnish.cleaning.code_spans import outside_code, without
+from burnish.conversation import Conversation
 
 _CELLS = frozenset(["li", "td", "th", "tr", "dt", "dd"])
 _BLOCK_TAGS = _CELLS | frozenset(
@@ -233,3 +234,8 @@ def is_about_markup(text: str) -> bool:
     if not _CODE_WORDS.isdisjoint(_LATIN_WORD.findall(text.lower())):
         return True
     return not text.isascii() and any(word in text for word in _HAN_CODE_WORDS)
+
+
+def asks_about_markup(conversation: Conversation) -> bool:
+    """Whether somebody asks about code or markup, so that the whole conversation keeps its tags."""
+    return any(is_about_markup(m.content) for m in conversation.messages if m.role == "user")

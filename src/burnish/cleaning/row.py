@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from burnish.cleaning.duplicates import KEY_BYTES, exact_key, question_text, signatures
 from burnish.cleaning.faults import faults_of
-from burnish.cleaning.layouts import MissingPart, column_value, to_conversation
+from burnish.cleaning.layouts import column_value, to_conversation
+from burnish.cleaning.markup import asks_about_markup
 from burnish.cleaning.minhash import normalize
 from burnish.cleaning.privacy import Finding, find, mask
 from burnish.cleaning.rules import broken_rules, show
-from burnish.cleaning.text import is_about_markup, repair
-from burnish.contamination.overlaps import Index, find_overlaps, text_of
+from burnish.cleaning.text import repair
+from burnish.cleaning.turns import MissingPart
+from burnish.contamination.index import Index
+from burnish.contamination.overlaps import find_overlaps, text_of
 from burnish.conversation import BadRow, Conversation, Message, Record
 from burnish.recipe import CleanSection, PrivacySettings, Source
 
@@ -62,7 +65,7 @@ class RowResult:
         faults: what was wrong with it as it came.
         changes: lines of changes.jsonl, each with the names of its repairs.
         findings: lines of privacy.jsonl.
-        overlaps: lines of contamination.jsonl.
+        overlap: what it shares with a benchmark item, an Overlap as a dict; empty where nothing.
     """
 
     origin: str
@@ -72,7 +75,7 @@ class RowResult:
     faults: list[str] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
-    overlaps: list[dict[str, Any]] = field(default_factory=list)
+    overlap: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +204,7 @@ def _work_over(
     conversation: Conversation, section: CleanSection
 ) -> tuple[Conversation, list[dict[str, Any]], list[dict[str, Any]]]:
     """The repaired conversation, what was changed in it, and the personal data found in it."""
-    about_markup = any(
-        is_about_markup(m.content) for m in conversation.messages if m.role == "user"
-    )
+    about_markup = asks_about_markup(conversation)
     changes: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
     messages = []
@@ -249,7 +250,7 @@ def _note_overlaps(
     found = find_overlaps([text_of(c) if c else "" for c in conversations], benchmarks)
     for result, overlap in zip(results, found, strict=True):
         if overlap is not None:
-            result.overlaps.append({"origin": result.origin, **asdict(overlap)})
+            result.overlap.update(asdict(overlap))
 
 
 def _quality(conversation: Conversation | None, result: RowResult) -> float:

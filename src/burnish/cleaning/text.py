@@ -13,12 +13,10 @@ from functools import cache
 from typing import Any
 
 from burnish.cleaning.code_spans import outside_code
-from burnish.cleaning.markup import is_about_markup, strip_html
+from burnish.cleaning.markup import strip_html
 from burnish.cleaning.special_tokens import strip_special_tokens
 from burnish.errors import MissingExtraError
 from burnish.recipe import CleanSection
-
-__all__ = ["REPAIRS", "convert_chinese", "is_about_markup", "repair"]
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 MOST_PASSES = 8

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,25 +35,24 @@ class Verdicts:
     near_to: NDArray[np.int64]
     similarity: NDArray[np.float32]
     groups: Sequence[tuple[int, ...]]
-    leaks: Mapping[int, dict[str, Any]]
+    leaks: Mapping[int, Overlap]
 
 
-def find_leaks(parts: Parts) -> dict[int, dict[str, Any]]:
+def find_leaks(parts: Parts) -> dict[int, Overlap]:
     """What rows share with benchmark items, by the row's number; terms of a subject are none."""
-    found = {row: r.overlaps[0] for row, r in enumerate(parts.results()) if r.overlaps}
-    overlaps = [Overlap(**{k: v for k, v in o.items() if k != "origin"}) for o in found.values()]
-    kept = without_terms(overlaps)
-    return {row: found[row] for row, overlap in zip(found, kept, strict=True) if overlap}
+    found = {row: Overlap(**r.overlap) for row, r in enumerate(parts.results()) if r.overlap}
+    kept = without_terms(list(found.values()))
+    return {row: overlap for row, overlap in zip(found, kept, strict=True) if overlap}
 
 
-def is_dropped(leak: Mapping[str, Any], section: CleanSection) -> bool:
+def is_dropped(leak: Overlap, section: CleanSection) -> bool:
     """Whether a row goes for what it shares with a benchmark item."""
     drop = section.contamination.drop
-    return drop == "all" or (drop == "sure" and leak["kind"] != "half")
+    return drop == "all" or (drop == "sure" and leak.is_sure)
 
 
 def compare(
-    table: Table, parts: Parts, section: CleanSection, leaks: Mapping[int, dict[str, Any]]
+    table: Table, parts: Parts, section: CleanSection, leaks: Mapping[int, Overlap]
 ) -> Verdicts:
     """Which rows repeat others, and which belong together."""
     copy_of = np.full(len(table), -1, dtype=np.int64)

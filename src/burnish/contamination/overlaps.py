@@ -23,20 +23,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from burnish.contamination.index import Index, Item, Run, build_index, passage, shared_runs
+from burnish.contamination.index import Index, Item, Run, passage, shared_runs
 from burnish.conversation import Conversation
-
-__all__ = [
-    "Index",
-    "Item",
-    "Overlap",
-    "build_index",
-    "find_overlap",
-    "find_overlaps",
-    "held_out_items",
-    "text_of",
-    "without_terms",
-]
 
 MAX_ROWS = 3
 """Half of a question that stands in more rows than that is a term, no leak."""
@@ -70,11 +58,6 @@ class Overlap:
     def is_sure(self) -> bool:
         """Whether a row may be dropped for it unseen."""
         return self.kind != "half"
-
-
-def find_overlap(text: str, index: Index) -> Overlap | None:
-    """The surest overlap of a text with an item, or None; `find_overlaps` is faster for many."""
-    return find_overlaps([text], index)[0]
 
 
 def find_overlaps(texts: Sequence[str], index: Index) -> list[Overlap | None]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from burnish.contamination.overlaps import build_index, find_overlaps, held_out_items, text_of
+from burnish.contamination.index import build_index
+from burnish.contamination.overlaps import find_overlaps, held_out_items, text_of
 from burnish.conversation import Conversation, Rejection
 
 NGRAM = 13
