@@ -3,23 +3,16 @@
 import json
 
 from burnish.cleaning.ledger import NAMES, text_of, write_ledger
-from burnish.cleaning.parts import Parts
-from burnish.cleaning.row import Chunk, RowResult, RowSettings, clean_chunk
+from burnish.cleaning.row import RowResult
 from burnish.cleaning.verdicts import compare
-from burnish.conversation import Conversation, Message, Record
-from burnish.recipe import CleanSection, Source
-from tests.cleaning.test_verdicts import LONG
+from burnish.conversation import Conversation, Message
+from burnish.recipe import CleanSection
+from tests.cleaning.test_verdicts import LONG, cleaned_parts
 
 
 def written(folder, *rows, **switches):
     section = CleanSection(**switches)
-    settings = RowSettings((Source(path="x.csv"),), section, None, None)
-    records = [
-        Record({"instruction": q, "output": a}, f"x.csv:{n}") for n, (q, a) in enumerate(rows, 2)
-    ]
-    parts = Parts(folder / "parts")
-    parts.write(clean_chunk(Chunk(0, 0, "alpaca", tuple(records)), settings))
-    table = parts.table(1)
+    parts, table = cleaned_parts(folder, rows, section)
     counts = write_ledger(folder, parts, table, compare(table, parts, section, {}), section)
     lines = {
         name: [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]

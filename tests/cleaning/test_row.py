@@ -40,7 +40,7 @@ def test_a_row_says_all_that_is_wrong_with_it_though_the_first_rule_rejects_it()
 
 def test_a_kept_row_has_no_text_of_its_own_and_its_changes_name_the_repairs():
     done, (result,) = cleaned(record("问", "<b>１</b>  2"))
-    assert done.alive.tolist() == [True]
+    assert done.table.alive.tolist() == [True]
     assert (result.broken, result.text) == ([], "")
     assert json.loads(result.conversation)["messages"][1]["content"] == "1 2"
     assert result.changes == [
@@ -57,9 +57,9 @@ def test_a_kept_row_has_no_text_of_its_own_and_its_changes_name_the_repairs():
 def test_rows_that_are_no_conversation_have_keys_of_zeros():
     rows = (record("q", "a"), BadRow("x.csv:3", "why", "text"), record("q", "", 4))
     done, results = cleaned(*rows)
-    assert done.alive.tolist() == [True, False, False]
-    assert done.keys.any(axis=1).tolist() == [True, False, False]
-    assert done.questions[1:].tolist() == [NO_KEY, NO_KEY]
+    assert done.table.alive.tolist() == [True, False, False]
+    assert done.table.keys.any(axis=1).tolist() == [True, False, False]
+    assert done.table.questions[1:].tolist() == [NO_KEY, NO_KEY]
     assert [r.broken[0][0] for r in results[1:]] == ["unreadable", "no_answer"]
     assert results[1].text == "text"
 
@@ -79,9 +79,9 @@ def test_the_longest_row_that_ends_well_and_needed_no_repair_is_the_best():
         record("q", "a" * 90 + "."),
     )
     done, _ = cleaned(*rows, max_repetition=1.0)
-    order = np.argsort(-done.quality).tolist()
+    order = np.argsort(-done.table.quality).tolist()
     assert order == [3, 0, 2, 1]
-    assert done.quality.tolist() == [72, 51, 52, 112]
+    assert done.table.quality.tolist() == [72, 51, 52, 112]
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,20 @@ from burnish.recipe import CleanSection, ContaminationSettings, Source
 LONG = "多休息，多喝水，少看手机，少熬夜，饮食清淡，适当活动，心情放松，三天不好再来看医生"
 
 
-def compared(folder, *rows, benchmarks=None, **switches):
-    section = CleanSection(**switches)
+def cleaned_parts(folder, rows, section, benchmarks=None):
+    """Rows of question and answer after cleaning, as the one chunk on disk, and their table."""
     settings = RowSettings((Source(path="x.csv"),), section, None, benchmarks)
     records = [
         Record({"instruction": q, "output": a}, f"x.csv:{n}") for n, (q, a) in enumerate(rows, 2)
     ]
     parts = Parts(folder / "parts")
     parts.write(clean_chunk(Chunk(0, 0, "alpaca", tuple(records)), settings))
-    table = parts.table(1)
+    return parts, parts.table(1)
+
+
+def compared(folder, *rows, benchmarks=None, **switches):
+    section = CleanSection(**switches)
+    parts, table = cleaned_parts(folder, rows, section, benchmarks)
     return compare(table, parts, section, find_leaks(parts)), parts
 
 

@@ -31,7 +31,9 @@ def test_chunks_come_back_in_their_order_from_several_processes():
     assert [c.number for c in done] == list(range(9))
     here = list(clean_chunks(iter(given), SETTINGS, CleanSection(num_workers=1)))
     assert [c.lines for c in done] == [c.lines for c in here]
-    assert all((a.signatures == b.signatures).all() for a, b in zip(done, here, strict=True))
+    assert all(
+        (a.table.signatures == b.table.signatures).all() for a, b in zip(done, here, strict=True)
+    )
 
 
 def test_few_chunks_are_cleaned_here_without_starting_a_process(monkeypatch):

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from burnish.cleaning.parts import Parts, Table
-from burnish.cleaning.row import RowResult
+from burnish.cleaning.parts import Parts
+from burnish.cleaning.row import RowResult, Table
 from burnish.cleaning.rules import show
 from burnish.cleaning.verdicts import Verdicts, is_dropped
 from burnish.contamination.overlaps import Overlap

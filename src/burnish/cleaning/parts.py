@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.cleaning.row import Chunk, CleanedChunk, RowResult, from_line
+from burnish.cleaning.row import Chunk, CleanedChunk, RowResult, Table, from_line
 
-_ARRAYS = ("alive", "keys", "signatures", "quality", "questions", "answers", "columns")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The arrays of all chunks, a row of the data an entry; CleanedChunk says what they hold."""
-
-    alive: NDArray[np.bool_]
-    keys: NDArray[np.uint8]
-    signatures: NDArray[np.uint8]
-    quality: NDArray[np.float32]
-    questions: NDArray[np.int64]
-    answers: NDArray[np.int64]
-    columns: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.alive)
+_ARRAYS = tuple(array.name for array in fields(Table))
 
 
 class Parts:
@@ -63,7 +47,7 @@ class Parts:
         offsets = np.cumsum([0, *(len(line) + 1 for line in cleaned.lines)], dtype=np.int64)
         beside = arrays.with_name(f".{arrays.name}")
         with beside.open("wb") as file:
-            values = {name: getattr(cleaned, name) for name in _ARRAYS}
+            values = {name: getattr(cleaned.table, name) for name in _ARRAYS}
             np.savez(file, offsets=offsets, **values)
         beside.replace(arrays)
 

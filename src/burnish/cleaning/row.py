@@ -79,12 +79,10 @@ class RowResult:
 
 
 @dataclass(frozen=True, slots=True)
-class CleanedChunk:
-    """A chunk after cleaning: a JSON line a row, and arrays with one entry a row.
+class Table:
+    """What rows are compared by: arrays with one entry a row.
 
     Attributes:
-        number: the chunk's place in the order of reading.
-        lines: a RowResult each, as JSON.
         alive: whether no rule rejects the row. [rows], bool
         keys: equal for equal rows; zero where the row is no conversation. [rows, KEY_BYTES], uint8
         signatures: MinHash. [rows, permutations], uint8
@@ -92,11 +90,8 @@ class CleanedChunk:
         questions: a hash of the question, or NO_KEY. [rows], int64
         answers: the same of the answer. [rows], int64
         columns: a hash of the column to group by, or NO_KEY. [rows], int64
-        stop: the first row that can't be read, where the recipe wants to stop there.
     """
 
-    number: int
-    lines: list[bytes]
     alive: NDArray[np.bool_]
     keys: NDArray[np.uint8]
     signatures: NDArray[np.uint8]
@@ -104,6 +99,25 @@ class CleanedChunk:
     questions: NDArray[np.int64]
     answers: NDArray[np.int64]
     columns: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.alive)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedChunk:
+    """A chunk after cleaning.
+
+    Attributes:
+        number: the chunk's place in the order of reading.
+        lines: a RowResult each, as JSON.
+        table: what its rows are compared by.
+        stop: the first row that can't be read, where the recipe wants to stop there.
+    """
+
+    number: int
+    lines: list[bytes]
+    table: Table
     stop: tuple[str, str] | None = None
 
 
@@ -122,9 +136,7 @@ def clean_chunk(chunk: Chunk, settings: RowSettings) -> CleanedChunk:
     answers = [hash_of(normalize(c.answer)) if c else NO_KEY for c in conversations]
     quality = [_quality(c, r) for c, r in zip(conversations, results, strict=True)]
     keys = b"".join(exact_key(c, key) if c else bytes(KEY_BYTES) for c in conversations)
-    return CleanedChunk(
-        number=chunk.number,
-        lines=[_to_line(result) for result in results],
+    table = Table(
         alive=np.array([not result.broken for result in results], np.bool_),
         keys=np.frombuffer(keys, np.uint8).reshape(-1, KEY_BYTES),
         signatures=signatures(conversations, key),
@@ -132,8 +144,8 @@ def clean_chunk(chunk: Chunk, settings: RowSettings) -> CleanedChunk:
         questions=np.array(questions, np.int64),
         answers=np.array(answers, np.int64),
         columns=np.array(columns, np.int64),
-        stop=stop,
     )
+    return CleanedChunk(chunk.number, [_to_line(result) for result in results], table, stop)
 
 
 def from_line(line: bytes) -> RowResult:

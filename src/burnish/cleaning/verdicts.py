@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from burnish.cleaning.duplicates import assign_groups, find_duplicates, find_exact, parts_of
 from burnish.cleaning.likeness import Likeness
-from burnish.cleaning.parts import Parts, Table
+from burnish.cleaning.parts import Parts
+from burnish.cleaning.row import Table
 from burnish.contamination.overlaps import Overlap, without_terms
 from burnish.conversation import Conversation
 from burnish.progress import track
