@@ -13,14 +13,13 @@ from burnish.conversation import IGNORE_INDEX, Conversation, Message
 from burnish.errors import DataError, ModelError
 from burnish.recipe import ModelSection
 from burnish.rendering import (
-    PLAIN_TEMPLATES,
     NoAnswerLeft,
     load_tokenizer,
     render_example,
     render_prompt,
     stop_token_ids,
-    template_name,
 )
+from burnish.templates.plain import PLAIN_TEMPLATES, template_name
 from tests.conftest import CHATML, byte_tokenizer
 
 START, END = 1, 2

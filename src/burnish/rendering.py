@@ -28,30 +28,11 @@ from burnish.conversation import IGNORE_INDEX, Conversation, Example, Message
 from burnish.errors import DataError, ModelError
 from burnish.recipe import ModelSection
 from burnish.templates.control_tokens import Hidden, pattern_of
+from burnish.templates.plain import PLAIN_TEMPLATES, choose_template, template_name
 from burnish.templates.tool_marks import mark_tools
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_PLAIN = (
-    "{{% for message in messages %}}"
-    "{{% if message['role'] == 'system' %}}{{{{ message['content'] + '\\n\\n' }}}}"
-    "{{% elif message['role'] == 'user' %}}"
-    "{{{{ '### {instruction}:\\n' + message['content'] + '\\n\\n' }}}}"
-    "{{% if message['input'] %}}"
-    "{{{{ '### {input}:\\n' + message['input'] + '\\n\\n' }}}}{{% endif %}}"
-    "{{% elif message['role'] == 'assistant' %}}"
-    "{{{{ '### {response}:\\n' + message['content'] + eos_token + '\\n\\n' }}}}"
-    "{{% else %}}{{{{ raise_exception('it has no place for the role ' + message['role']) }}}}"
-    "{{% endif %}}{{% endfor %}}"
-    "{{% if add_generation_prompt %}}{{{{ '### {response}:\\n' }}}}{{% endif %}}"
-)
-
-PLAIN_TEMPLATES = {
-    "plain_zh": _PLAIN.format(instruction="指令", input="输入", response="响应"),
-    "plain_en": _PLAIN.format(instruction="Instruction", input="Input", response="Response"),
-}
-"""The guide's template and its English twin, for models that bring none."""
 
 
 class NoAnswerLeft(DataError):
@@ -96,19 +77,6 @@ def load_tokenizer(folder: Path, section: ModelSection) -> PreTrainedTokenizerBa
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def choose_template(own: str | None, wanted: str) -> str | None:
-    """The template to put in place of the tokenizer's own, or None to keep that."""
-    if wanted in PLAIN_TEMPLATES:
-        return PLAIN_TEMPLATES[wanted]
-    return None if own else PLAIN_TEMPLATES["plain_zh"]
-
-
-def template_name(tokenizer: PreTrainedTokenizerBase) -> str:
-    """`plain_zh`, `plain_en`, or `own` for a template that came with the model."""
-    template = tokenizer.chat_template
-    return next((name for name, text in PLAIN_TEMPLATES.items() if text == template), "own")
 
 
 def render_prompt(

@@ -14,9 +14,10 @@ import pytest
 import uvicorn
 
 from burnish.recipe import ServeSection
-from burnish.rendering import PLAIN_TEMPLATES, render_prompt
+from burnish.rendering import render_prompt
 from burnish.serving.app import create_app
 from burnish.serving.engine import Busy, Engine
+from burnish.templates.plain import PLAIN_TEMPLATES
 from tests.conftest import byte_tokenizer, tiny_llama
 
 HI = [{"role": "user", "content": "Hi"}]

@@ -20,9 +20,9 @@ from burnish.rendering import (
     load_tokenizer,
     render_example,
     stop_token_ids,
-    template_name,
 )
 from burnish.run_dir import RunDir, write_json, write_jsonl
+from burnish.templates.plain import template_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
