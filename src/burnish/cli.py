@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ import typer
 
 from burnish import __version__
 from burnish.errors import BurnishError
+from burnish.terminal import print_report, report_of, stdout_for_report
 
 app = typer.Typer(
     name="burnish",
@@ -34,8 +34,6 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
 Force = Annotated[bool, typer.Option("--force", help="Run again even if nothing has changed.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
-
-Report = Mapping[str, Any]
 
 INTERRUPTED = 130
 """The exit code with which typer answers Ctrl-C."""
@@ -91,7 +89,7 @@ def run(
     """All stages, from the raw file to the quantized model; unchanged ones are skipped."""
     from burnish.pipeline import run as run_all
 
-    _report(lambda: run_all(_load(recipe, set_), force=force), as_json=json_)
+    report_of(lambda: run_all(_load(recipe, set_), force=force), as_json=json_)
 
 
 def _stage(name: str, help_: str) -> None:
@@ -104,7 +102,7 @@ def _stage(name: str, help_: str) -> None:
     ) -> None:
         from burnish.pipeline import run_stage
 
-        _report(lambda: run_stage(name, _load(recipe, set_), force=force), as_json=json_)
+        report_of(lambda: run_stage(name, _load(recipe, set_), force=force), as_json=json_)
 
     app.command(name, help=help_)(command)
 
@@ -124,13 +122,13 @@ def serve(recipe: RecipePath, set_: Set = None, json_: Json = False, debug: Debu
 
     loaded = _load(recipe, set_)
     section = loaded.recipe.serve
-    with _stdout_for_report(json_) as out:
+    with stdout_for_report(json_) as out:
         folder = _require(loaded)
         serve_run(
             loaded.recipe.model,
             section,
             folder,
-            on_ready=lambda ready: _print_report(ready.model_dump(), out, as_json=json_),
+            on_ready=lambda ready: print_report(ready.model_dump(), out, as_json=json_),
         )
 
 
@@ -151,7 +149,7 @@ def chat(
     from burnish.serving.serve import load_engine
 
     loaded = _load(recipe, set_)
-    with _stdout_for_report(json_) as out:
+    with stdout_for_report(json_) as out:
         folder = _require(loaded)
         engine = load_engine(loaded.recipe.model, loaded.recipe.serve, folder)
         asked = [Message("user", message, context)] if message else _typed_messages()
@@ -159,7 +157,7 @@ def chat(
             engine, loaded.recipe.serve, asked, show=lambda text: _show(text, sys.stdout)
         )
         if json_:
-            _print_report(report.model_dump(), out, as_json=True)
+            print_report(report.model_dump(), out, as_json=True)
 
 
 @app.command()
@@ -172,7 +170,7 @@ def new(
     """Look at a data file and write a recipe for it."""
     from burnish.authoring import new as new_recipe
 
-    _report(lambda: new_recipe(data, out).model_dump(), as_json=json_)
+    report_of(lambda: new_recipe(data, out).model_dump(), as_json=json_)
 
 
 @app.command()
@@ -198,7 +196,7 @@ def audit(
     """Look at data: lengths, faults, duplicates, and what cleaning would do. Changes nothing."""
     from burnish.auditing.audit import audit as look
 
-    _report(lambda: look(target, set_ or (), model=model, page=html).model_dump(), as_json=json_)
+    report_of(lambda: look(target, set_ or (), model=model, page=html).model_dump(), as_json=json_)
 
 
 @app.command()
@@ -216,7 +214,7 @@ def preview(
     from burnish.pipeline import require
 
     loaded = _load(recipe, set_)
-    with _stdout_for_report(json_) as out:
+    with stdout_for_report(json_) as out:
         folder = require("clean", loaded)
         example, text = preview_row(loaded.recipe.model, loaded.recipe.prepare, folder, row=row)
         summary = {
@@ -227,12 +225,12 @@ def preview(
         }
         if json_:
             rows = {"input_ids": example.input_ids, "labels": example.labels}
-            _print_report({**summary, **rows}, out, as_json=True)
+            print_report({**summary, **rows}, out, as_json=True)
         else:
             from rich.console import Console
 
             Console(highlight=False, soft_wrap=True).print(text)
-            _print_report(summary, out, as_json=False)
+            print_report(summary, out, as_json=False)
 
 
 @app.command()
@@ -240,7 +238,7 @@ def doctor(json_: Json = False, debug: Debug = False) -> None:
     """What this machine has, and which model sizes it can tune."""
     from burnish.doctor import doctor as examine
 
-    _report(lambda: examine().model_dump(), as_json=json_)
+    report_of(lambda: examine().model_dump(), as_json=json_)
 
 
 @app.command()
@@ -263,65 +261,6 @@ def _require(loaded: Any) -> Any:
 
     makers = {"merged": "merge", "quantized": "quantize", "adapter": "train", "base": "prepare"}
     return require(makers[loaded.recipe.serve.artifact], loaded)
-
-
-def _report(work: Callable[[], Report], *, as_json: bool) -> None:
-    """Does the work and prints its report on stdout; all else that is printed goes to stderr."""
-    with _stdout_for_report(as_json) as out:
-        _print_report(work(), out, as_json=as_json)
-
-
-@contextlib.contextmanager
-def _stdout_for_report(as_json: bool) -> Iterator[Any]:
-    """A stream to the real stdout; with --json whatever else writes there goes to stderr.
-
-    Done on the level of file descriptors, so that it holds for libraries in C and child processes.
-    """
-    if not as_json:
-        yield sys.stdout
-        return
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as out:
-            yield out
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
-def _print_report(report: Report, out: Any, *, as_json: bool) -> None:
-    if as_json:
-        out.write(json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n")
-    else:
-        for name, value in report.items():
-            _print_value(name, value, out, indent=0)
-    out.flush()
-
-
-def _print_value(name: str, value: Any, out: Any, *, indent: int) -> None:
-    blank = "  " * indent
-    if isinstance(value, Mapping) and value:
-        out.write(f"{blank}{name}:\n")
-        for key, child in value.items():
-            _print_value(key, child, out, indent=indent + 1)
-    elif isinstance(value, list) and value and not isinstance(value[0], Mapping):
-        lines = "".join(f"\n{blank}  {item}" for item in value)
-        out.write(f"{blank}{name}:{lines}\n")
-    else:
-        out.write(f"{blank}{name}: {_plain(value)}\n")
-
-
-def _plain(value: Any) -> str:
-    if value is None or value in ({}, []):
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _typed_messages() -> Iterator[Any]:

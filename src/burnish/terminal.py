@@ -1,0 +1,72 @@
+"""A report of a verb, written for a reader or as one JSON object that nothing else mixes with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Report = Mapping[str, Any]
+
+
+def report_of(work: Callable[[], Report], *, as_json: bool) -> None:
+    """Does the work and prints its report on stdout; all else that is printed goes to stderr."""
+    with stdout_for_report(as_json) as out:
+        print_report(work(), out, as_json=as_json)
+
+
+@contextlib.contextmanager
+def stdout_for_report(as_json: bool) -> Iterator[Any]:
+    """A stream to the real stdout; with --json whatever else writes there goes to stderr.
+
+    Done on the level of file descriptors, so that it holds for libraries in C and child processes.
+    """
+    if not as_json:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as out:
+            yield out
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def print_report(report: Report, out: Any, *, as_json: bool) -> None:
+    """Writes a report to a stream: a line of JSON, or a line for each value."""
+    if as_json:
+        out.write(json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n")
+    else:
+        for name, value in report.items():
+            _print_value(name, value, out, indent=0)
+    out.flush()
+
+
+def _print_value(name: str, value: Any, out: Any, *, indent: int) -> None:
+    blank = "  " * indent
+    if isinstance(value, Mapping) and value:
+        out.write(f"{blank}{name}:\n")
+        for key, child in value.items():
+            _print_value(key, child, out, indent=indent + 1)
+    elif isinstance(value, list) and value and not isinstance(value[0], Mapping):
+        lines = "".join(f"\n{blank}  {item}" for item in value)
+        out.write(f"{blank}{name}:{lines}\n")
+    else:
+        out.write(f"{blank}{name}: {_plain(value)}\n")
+
+
+def _plain(value: Any) -> str:
+    if value is None or value in ({}, []):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,39 @@
+"""A report is readable lines, or one JSON object that nothing else mixes with."""
+
+import io
+import json
+import os
+
+from burnish.terminal import print_report, report_of
+
+REPORT = {"rows": 12345, "loss": 0.123456789, "ok": True, "left": {"train": 3}, "none": []}
+
+
+def test_a_reader_gets_a_line_for_each_value_and_nested_ones_indented():
+    out = io.StringIO()
+    print_report(REPORT, out, as_json=False)
+    assert (
+        out.getvalue() == "rows: 12,345\nloss: 0.123457\nok: yes\nleft:\n  train: 3\nnone: none\n"
+    )
+
+
+def test_a_list_of_texts_stands_on_lines_of_its_own():
+    out = io.StringIO()
+    print_report({"files": ["a.csv", "b.csv"]}, out, as_json=False)
+    assert out.getvalue() == "files:\n  a.csv\n  b.csv\n"
+
+
+def test_with_json_what_the_work_writes_goes_to_stderr_even_past_python(capfd):
+    def work():
+        os.write(1, b"from a library in C\n")
+        return REPORT
+
+    report_of(work, as_json=True)
+    out, err = capfd.readouterr()
+    assert json.loads(out) == REPORT
+    assert err == "from a library in C\n"
+
+
+def test_without_json_report_and_noise_share_stdout(capfd):
+    report_of(lambda: {"rows": 1}, as_json=False)
+    assert capfd.readouterr().out == "rows: 1\n"
