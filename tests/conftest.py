@@ -119,7 +119,9 @@ run_dir: {{folder}}/run
 model: {{{{name_or_path: {tiny_model}}}}}
 data: {{{{sources: [{{{{path: {{data}}}}}}]}}}}
 prepare: {{{{max_length: 128, validation_size: 0.2, test_size: 0.2}}}}
-train: {{{{num_train_epochs: 2, learning_rate: 1e-2, lora: {{{{r: 4}}}}, logging_steps: 1}}}}
+train:
+  {{{{bf16: false, num_train_epochs: 2, learning_rate: 1e-2, lora: {{{{r: 4}}}},\
+   logging_steps: 1}}}}
 evaluate: {{{{num_answers: 2, max_new_tokens: 8}}}}
 quantize: {{{{num_samples: 8, group_size: 32}}}}
 serve: {{{{max_new_tokens: 8, temperature: 0}}}}

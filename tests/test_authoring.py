@@ -105,3 +105,11 @@ def test_names_that_yaml_would_misread_are_quoted():
     assert recipe.data.sources[0].path == "o'no: #1.csv"
     assert recipe.data.sources[0].columns == Columns(instruction="ask: #", output="yes")
     assert report.recipe == "o'no: #1.yaml"
+
+
+def test_columns_that_the_first_row_lacks_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"ask": "q"}, {"ask": "q", "answer": "an answer"}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert new(path).columns == {"instruction": "ask", "output": "answer"}

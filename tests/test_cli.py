@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -145,18 +148,179 @@ def test_debug_shows_the_trace(tiny, tmp_path):
     assert "Traceback" in done.stderr
 
 
-def test_ctrl_c_leaves_no_half_written_stage_and_a_rerun_finishes(tiny, tmp_path):
-    rows = "".join(f'{{"instruction": "q{i}", "output": "a{i}"}}\n' for i in range(400_000))
-    (tmp_path / "many.jsonl").write_text(rows)
+def started_on_many_rows(tiny, folder):
+    """A clean command that has begun, in a group of its own as a shell starts it."""
+    rows = "".join(f'{{"instruction": "q{i}", "output": "a{i}"}}\n' for i in range(40_000))
+    (folder / "many.jsonl").write_text(rows)
     arguments = [sys.executable, "-m", "burnish", "clean", str(tiny)]
-    arguments += ["--set", "data.sources[0].path=many.jsonl"]
-    work = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    arguments += ["--set", "data.sources[0].path=many.jsonl", "--set", "clean.num_workers=2"]
+    work = subprocess.Popen(
+        arguments, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert work.stderr.readline() == "clean: started\n"
-    work.send_signal(signal.SIGINT)
+    return work
+
+
+# Python ends by the signal itself where Ctrl-C met it in an exec(); a shell says 130 to both.
+CTRL_C = {130, -signal.SIGINT}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, CTRL_C), (signal.SIGTERM, {143})])
+def test_a_signal_leaves_no_half_written_stage_and_a_rerun_finishes(tiny, tmp_path, number, codes):
+    work = started_on_many_rows(tiny, tmp_path)
+    work.send_signal(number)
     _, rest = work.communicate(timeout=60)
-    assert work.returncode == 130
+    assert work.returncode in codes
     assert rest.endswith("stopped: what is finished stays, and a rerun goes on from there\n")
     assert "Traceback" not in rest
     left = {p.name for p in (tmp_path / "runs" / "recipe").glob("1-clean/*")}
     assert left <= {".key", "parts"}  # only whole chunks, from which a rerun goes on
     assert burnish("clean", tiny, folder=tmp_path).returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.5])
+def test_ctrl_c_while_workers_are_loading_shows_no_trace_of_theirs(tiny, tmp_path, seconds):
+    work = started_on_many_rows(tiny, tmp_path)
+    time.sleep(seconds)
+    os.killpg(work.pid, signal.SIGINT)
+    _, rest = work.communicate(timeout=60)
+    assert work.returncode in CTRL_C
+    assert rest == "stopped: what is finished stays, and a rerun goes on from there\n"
+
+
+def under_sh(arguments, folder, tail):
+    """A burnish command with what a shell does to its streams."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {tail}', "sh", sys.executable, "-m", "burnish", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_under_stdout_is_one_message(tiny, tmp_path, options):
+    done = under_sh(["clean", str(tiny), *options], tmp_path, ">/dev/full")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "clean: started\nerror: stdout: the operating system says: No space left on device.\n"
+        "  Make room on that disk and run it again: what is finished stays.\n"
+    )
+    assert burnish("clean", tiny, folder=tmp_path).stderr.startswith("clean: unchanged since")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("asked", ["schema", "--version", "--help"])
+def test_what_cannot_be_printed_is_one_message_whatever_it_is(tmp_path, asked):
+    done = under_sh([asked], tmp_path, ">/dev/full")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_a_closed_stdout_is_told_before_any_work(tiny, tmp_path):
+    done = under_sh(["clean", str(tiny)], tmp_path, ">&-")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: stdout: it is closed, so there is no place for the report.\n"
+        "  Send it to a file, or to /dev/null.\n",
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_stdin_and_stderr_may_be_closed(tiny, tmp_path):
+    done = under_sh(["clean", str(tiny), "--json"], tmp_path, "<&- 2>&-")
+    assert (done.returncode, json.loads(done.stdout)["num_kept"]) == (0, 40)
+
+
+def test_a_reader_that_goes_away_gets_no_trace(tmp_path):
+    done = under_sh(["schema"], tmp_path, "| head -c 1")
+    assert (done.stdout, done.stderr) == ("{", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits on files")
+def test_a_file_that_grows_too_large_is_one_message_and_a_rerun_finishes(tiny, tmp_path):
+    # A limit on the size of files is the full disk that every machine can have.
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
+    limited += "from burnish.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", limited, "clean", str(tiny)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        f"clean: started\nerror: {tmp_path}/runs/recipe/1-clean/parts: the operating system says: "
+        "File too large.\n"
+    )
+    assert burnish("clean", tiny, folder=tmp_path).returncode == 0
+
+
+def test_a_name_that_is_too_long_is_one_message(tiny, tmp_path):
+    name = "a" * 300
+    for options in (
+        [tiny, "--set", f"run_dir={name}"],
+        [tiny, "--set", f"data.sources[0].path={name}.csv"],
+        [name],
+    ):
+        assert "File name too long" in fails("clean", *options, folder=tmp_path)
+    assert "File name too long" in fails("new", name, folder=tmp_path)
+
+
+def test_a_home_that_is_not_there_is_a_missing_file(tiny, tmp_path):
+    name = "~nosuchuser/x.csv"
+    message = f"error: {name}: there is no such file (looked for {tmp_path}/{name}).\n"
+    asked = ["clean", tiny, "--set", f"data.sources[0].path={name}"]
+    assert fails(*asked, folder=tmp_path).startswith(message)
+    assert fails("audit", name, folder=tmp_path).startswith(message)
+    asked = ["clean", tiny, "--set", f"clean.contamination.against=[{name}]"]
+    assert fails(*asked, folder=tmp_path).startswith(message)
+    burnish("clean", tiny, folder=tmp_path)
+    asked = ["prepare", tiny, "--set", "model.name_or_path=~nosuchuser/model"]
+    assert "~nosuchuser/model" in fails(*asked, folder=tmp_path)
+
+
+def test_audit_labels_reports_a_run_and_ends_with_2_where_somebody_elses_set_has_errors(
+    tiny, tmp_path, tiny_model
+):
+    from datasets import Dataset
+
+    burnish("clean", tiny, folder=tmp_path)
+    assert "prepare has not been run here yet" in fails("audit-labels", tiny, folder=tmp_path)
+    burnish("prepare", tiny, folder=tmp_path)
+    page = tmp_path / "labels.html"
+    done = burnish("audit-labels", tiny, "--html", page, "--json", folder=tmp_path)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["num_errors"], report["num_answers"]) == (0, 0, 40)
+    assert page.is_file()
+    assert burnish("audit-labels", "runs/recipe", folder=tmp_path).returncode == 0
+
+    rows = [{"input_ids": [1, 40, 2], "labels": [-100, 40, -100]}] * 3
+    Dataset.from_list(rows).save_to_disk(str(tmp_path / "set"))
+    assert "--model NAME" in fails("audit-labels", "set", folder=tmp_path)
+    done = burnish("audit-labels", "set", "--model", tiny_model, "--json", folder=tmp_path)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["findings"][0]["name"] == "masked_stop_token"
+    assert "error: set: masked_stop_token in 3 rows, first row 1" in done.stderr
+
+
+def test_preview_shows_tokens_apart_and_as_json_and_as_a_page(tiny, tmp_path):
+    burnish("clean", tiny, folder=tmp_path)
+    done = burnish("preview", tiny, "--row", 2, folder=tmp_path)
+    assert "⟦A·n·s·w·e·r· ·7·.·<|im_end|>⟧" in done.stdout
+    asked = ["preview", tiny, "--longest", "--count", 2, "--json"]
+    examples = json.loads(burnish(*asked, folder=tmp_path).stdout)["examples"]
+    assert [example["why"] for example in examples] == ["longest", "longest"]
+    assert len(examples[0]["input_ids"]) == examples[0]["num_tokens"]
+    done = burnish("preview", tiny, "--random", "--html", "x.html", folder=tmp_path)
+    assert "⟦" not in done.stdout
+    assert "<h1>Preview</h1>" in (tmp_path / "x.html").read_text(encoding="utf-8")
+    assert "more than one way" in fails("preview", tiny, "--row", 1, "--longest", folder=tmp_path)

@@ -14,6 +14,8 @@ messages = st.builds(
     st.text(),
     st.text(),
     st.lists(calls, max_size=2).map(tuple),
+    st.text(),
+    st.booleans(),
 )
 tools = st.builds(lambda name: {"type": "function", "function": {"name": name}}, st.text())
 conversations = st.builds(
@@ -88,3 +90,23 @@ def test_a_conversation_reads_back_from_its_line_of_json():
     assert "问" in line
     assert "\n" not in line
     assert Conversation.from_json(line) == conversation
+
+
+def test_reasoning_and_a_turn_that_is_not_learned_are_written():
+    message = Message("assistant", "b", reasoning_content="so", train=False)
+    assert message.as_dict() == {
+        "role": "assistant",
+        "content": "b",
+        "reasoning_content": "so",
+        "train": False,
+    }
+
+
+def test_of_all_answers_the_last_can_be_the_only_one_to_learn():
+    turns = (Message("user", "a"), Message("assistant", "b"))
+    conversation = Conversation(turns * 2, "x:1")
+    assert conversation.trained_on("all") is conversation
+    last = conversation.trained_on("last")
+    assert last.messages == (turns[0], Message("assistant", "b", train=False), *turns)
+    quiet = Conversation((turns[0], Message("assistant", "b", train=False)), "x:1")
+    assert quiet.trained_on("last") == quiet

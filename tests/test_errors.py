@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from burnish import errors
@@ -29,3 +31,37 @@ def test_a_missing_package_names_the_extra_to_install():
 @pytest.mark.parametrize("kind", BurnishError.__subclasses__(), ids=lambda kind: kind.__name__)
 def test_every_error_stands_in_the_tree_of_the_module(kind):
     assert f" {kind.__name__} " in (errors.__doc__ or "")
+
+
+def test_a_place_is_named_where_the_system_named_none():
+    with pytest.raises(OSError, match="full") as caught, errors.naming("run/a"):
+        raise OSError(28, "full")
+    assert caught.value.filename == "run/a"
+    with pytest.raises(OSError, match="full") as caught, errors.naming("run/a"):
+        raise OSError(28, "full", "b")
+    assert caught.value.filename == "b"
+    with pytest.raises(OSError, match="no such page") as caught, errors.naming("run/a"):
+        raise OSError("no such page")  # a library's, not the system's
+    assert caught.value.filename is None
+
+
+def every_kind(kind=BurnishError):
+    yield kind
+    for below in kind.__subclasses__():
+        yield from every_kind(below)
+
+
+@pytest.mark.parametrize("kind", list(every_kind()), ids=lambda kind: kind.__name__)
+def test_every_error_comes_out_of_another_process_as_it_went_in(kind):
+    error = (
+        MissingExtraError("ray", "ray")
+        if kind is MissingExtraError
+        else kind("raw.csv:203", "no answer in this row.", "Name its column.")
+    )
+    error.add_note("seen by worker 2")
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        back = pickle.loads(pickle.dumps(error, protocol))
+        assert type(back) is kind
+        assert (back.where, back.problem, back.remedy) == (error.where, error.problem, error.remedy)
+        assert (str(back), back.args) == (str(error), error.args)
+        assert back.__notes__ == ["seen by worker 2"]

@@ -246,7 +246,7 @@ def test_any_ids_at_all_stream_to_what_they_decode_to(ids):
 
 @pytest.mark.parametrize("text", ["one two", " a a a", "病 a 头 病", "a\n\na  a"])
 def test_a_sentencepiece_tokenizer_keeps_its_blanks_in_a_stream(text):
-    from tests.test_rendering import LLAMA_2, sentencepiece_tokenizer
+    from tests.rendering.shapes import LLAMA_2, sentencepiece_tokenizer
 
     tokenizer = sentencepiece_tokenizer(LLAMA_2)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from burnish import pipeline
 from burnish.errors import BurnishError, RunError
 from burnish.pipeline import STAGE_BY_NAME, require, run, run_stage
+from burnish.recipe import DataSection, ModelSection, Recipe, Source
 from burnish.recipe_file import load_recipe
 from burnish.run_dir import FOLDERS, RunDir
 from tests.conftest import alpaca_rows, write_recipe
@@ -98,6 +100,52 @@ def test_an_edited_data_file_is_noticed(finished, again, tmp_path, capfd):
     path.write_text(json.dumps([*alpaca_rows(40), {"instruction": "New?", "output": "Yes."}]))
     assert run(again(same))["clean"]["num_kept"] == 41
     assert ran(capfd) == ALL
+
+
+@pytest.mark.parametrize("name", ["data/runs/a", "data/./runs/../a"])
+def test_a_run_folder_within_its_source_does_not_change_the_source(tmp_path, name):
+    run_path = tmp_path / name
+    (tmp_path / "data" / "runs").mkdir(parents=True)
+    (tmp_path / "data" / "rows.json").write_text("[]")
+
+    def hashes():
+        sources = [str(tmp_path / "data"), str(tmp_path / "data" / "**" / "*.json")]
+        return [pipeline._content_hash(source, run_path) for source in sources]
+
+    before = hashes()
+    assert None not in before
+    run_path.mkdir()
+    (run_path / "manifest.json").write_text("{}")
+    assert hashes() == before
+    (tmp_path / "data" / "more.json").write_text("[]")
+    assert not set(hashes()) & set(before)
+
+
+def test_a_source_folder_may_hold_names_that_are_no_utf8(tmp_path, capfd):
+    (tmp_path / "data").mkdir()
+    try:
+        (tmp_path / "data" / os.fsdecode(b"a\xff.json")).write_text(json.dumps(alpaca_rows(4)))
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"run_dir: {tmp_path}/run\ndata: {{sources: [{{path: {tmp_path}/data}}]}}\n")
+    assert run_stage("clean", load_recipe(recipe))["num_kept"] == 4
+    run_stage("clean", load_recipe(recipe))
+    assert ran(capfd) == ["clean"]
+
+
+@pytest.mark.parametrize("note", [b"\xff\x00", b"", b"another key"])
+def test_what_an_interrupted_stage_left_goes_unless_its_note_says_the_same_key(tmp_path, note):
+    def left():
+        pipeline._keep_or_clear(tmp_path, "the key", force=False)
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    (tmp_path / ".key").write_text("the key")
+    (tmp_path / "half").write_text("")
+    assert left() == [".key", "half"]
+    (tmp_path / ".key").write_bytes(note)
+    assert left() == [".key"]
+    assert (tmp_path / ".key").read_text() == "the key"
 
 
 def test_a_data_file_that_is_only_touched_changes_nothing(again, finished, capfd):
@@ -262,3 +310,26 @@ def test_a_manifest_that_is_none_is_told_with_its_remedy(again, tmp_path, text):
     with pytest.raises(BurnishError, match=r"manifest\.json: this is no manifest") as caught:
         run(again())
     assert "Delete the file" in caught.value.remedy
+
+
+def test_other_weights_change_what_is_trained_and_not_what_is_prepared(tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"1")
+    recipe = Recipe(
+        model=ModelSection(name_or_path=str(model)),
+        data=DataSection(sources=[Source(path="a.csv")]),
+    )
+
+    def outside():
+        stages = (pipeline.STAGE_BY_NAME[name] for name in ("prepare", "train"))
+        return [stage.outside(recipe, RunDir(tmp_path)) for stage in stages]
+
+    before = outside()
+    (model / "model.safetensors").write_bytes(b"12")
+    after = outside()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+    (model / "config.json").write_text("[]")
+    assert outside()[0] != before[0]

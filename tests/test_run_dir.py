@@ -97,17 +97,54 @@ def test_a_file_can_be_no_run_folder(tmp_path):
     )
 
 
+def test_a_run_folder_that_may_not_be_written_is_told(tmp_path, monkeypatch):
+    def refuse(self, timeout):
+        raise PermissionError(13, "Permission denied", self.lock_file)
+
+    monkeypatch.setattr("burnish.run_dir.FileLock.acquire", refuse)
+    with pytest.raises(RunError) as caught, RunDir(tmp_path / "run").locked():
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path}/run: this can't be the run folder (Permission denied).\n"
+        "  Choose another folder with --set run_dir=PATH."
+    )
+
+
+def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    monkeypatch.setattr("burnish.run_dir.os.fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_text(path, "new")
+    assert caught.value.filename == str(path)
+    assert names(tmp_path) == ["a.txt"]
+    assert path.read_text() == "old"
+
+
+def test_a_full_disk_leaves_the_old_folder_and_names_it(tmp_path):
+    run = RunDir(tmp_path)
+    with run.fresh("clean") as folder:
+        (folder / "a").write_text("1")
+    with pytest.raises(OSError, match="No space") as caught, run.fresh("clean"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "1-clean")
+    assert names(tmp_path) == ["1-clean", "1-clean/a"]
+
+
 def test_the_manifest_keeps_stages_in_order_and_forgets_them(tmp_path):
     run = RunDir(tmp_path)
     assert run.read_manifest() == {"stages": {}}
-    run.record("train", {"key": "t"}, "recipe 1\n")
-    run.record("clean", {"key": "c"}, "recipe 2\n")
+    run.record("train", {"key": "t", "outputs": {}}, "recipe 1\n")
+    run.record("clean", {"key": "c", "outputs": {}}, "recipe 2\n")
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert list(manifest["stages"]) == ["clean", "train"]
     assert (tmp_path / "recipe.yaml").read_text() == "recipe 2\n"
     run.forget("clean")
     run.forget("clean")
-    assert run.read_manifest()["stages"] == {"train": {"key": "t"}}
+    assert run.read_manifest()["stages"] == {"train": {"key": "t", "outputs": {}}}
 
 
 @pytest.mark.parametrize(
@@ -120,6 +157,9 @@ def test_the_manifest_keeps_stages_in_order_and_forgets_them(tmp_path):
         ),
         (b"[]", "this is no manifest of burnish."),
         (b'{"stages": []}', "this is no manifest of burnish."),
+        (b'{"stages": {"clean": {"outputs": {}}}}', "this is no manifest of burnish."),
+        (b'{"stages": {"clean": {"key": "k"}}}', "this is no manifest of burnish."),
+        (b'{"stages": {"clean": {"key": "k", "outputs": []}}}', "this is no manifest of burnish."),
     ],
 )
 def test_a_broken_manifest_is_refused(tmp_path, content, problem):
@@ -156,6 +196,7 @@ def test_outputs_are_hashed_and_changes_in_them_are_seen(tmp_path):
 
 def test_digests_do_not_depend_on_the_order_of_keys_or_on_times():
     assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1}) != digest({"a": 1, "b": [3]})
+    assert digest("a\udcff.csv") != digest("a\udcfe.csv")  # names of files that are no UTF-8
     one = {"f": {"bytes": 1, "mtime_ns": 1, "sha256": "x"}}
     two = {"f": {"bytes": 1, "mtime_ns": 2, "sha256": "x"}}
     assert outputs_digest(one) == outputs_digest(two)

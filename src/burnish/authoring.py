@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from burnish.cleaning.layouts import guess_layout
+from burnish.cleaning.layouts import common_layout
 from burnish.conversation import Record
 from burnish.errors import DataError, RecipeError
 from burnish.models.embedded import NAME as EMBEDDED
+from burnish.progress import say
 from burnish.reading.files import read_records
 from burnish.recipe import DataSection, Source
 from burnish.recipe_file import load_recipe
@@ -51,7 +52,7 @@ def new(data: Path, out: Path | None = None) -> NewReport:
         RecipeError: there is a file of that name already.
     """
     records = first_records(str(data))
-    layout = guess_layout(records[0].fields)
+    layout = common_layout(records)
     columns = {} if layout else guess_columns(records)
     out = out or Path(f"{data.stem}.yaml")
     if out.exists():
@@ -66,16 +67,20 @@ def new(data: Path, out: Path | None = None) -> NewReport:
     )
 
 
-def first_records(data: str) -> list[Record]:
+def first_records(data: str, tell: Callable[[str], None] = say) -> list[Record]:
     """The first readable rows of a file, of which there is at least one.
+
+    Args:
+        data: the file.
+        tell: takes the remarks of reading.
 
     Raises:
         DataError: the file can't be read, or none of its rows.
     """
     section = DataSection(sources=[Source(path=data)])
     source, limit = section.sources[0], section.max_unpacked_gib
-    rows = itertools.islice(read_records(source, max_unpacked_gib=limit), NUM_ROWS_READ)
-    records = [row for row in rows if isinstance(row, Record)]
+    rows = read_records(source, max_unpacked_gib=limit, tell=tell)
+    records = [row for row in itertools.islice(rows, NUM_ROWS_READ) if isinstance(row, Record)]
     if not records:
         raise DataError(data, "there is no readable row in this file.", "Look at the file.")
     return records
@@ -110,7 +115,7 @@ def guess_columns(records: Sequence[Record]) -> dict[str, str]:
 def _text_columns(records: Sequence[Record]) -> dict[str, float]:
     """Mean length in characters of each column that holds text."""
     lengths: dict[str, float] = {}
-    for name in records[0].fields:
+    for name in dict.fromkeys(name for r in records for name in r.fields):
         texts = [r.fields.get(name) for r in records]
         filled = [text for text in texts if isinstance(text, str) and text.strip()]
         if filled and not all(_is_number(text) for text in filled):

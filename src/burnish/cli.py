@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from burnish import __version__
-from burnish.errors import BurnishError
+from burnish.exits import run_command
 from burnish.terminal import print_report, report_of, stdout_for_report
 
 app = typer.Typer(
@@ -35,9 +34,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON
 Force = Annotated[bool, typer.Option("--force", help="Run again even if nothing has changed.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
 
-INTERRUPTED = 130
-"""The exit code with which typer answers Ctrl-C."""
-
 
 def main() -> None:
     """The entry point: an error a user can meet is one message and exit code 2."""
@@ -45,22 +41,7 @@ def main() -> None:
     if not debug:
         # Libraries tell one another about their next versions there; users can do nothing about it.
         warnings.filterwarnings("ignore", category=FutureWarning)
-    try:
-        app()
-    except BurnishError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:
-            print(
-                "stopped: what is finished stays, and a rerun goes on from there", file=sys.stderr
-            )
-        raise
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(1)
+    run_command(app, debug=debug)
 
 
 def _version(wanted: bool) -> None:
@@ -160,6 +141,47 @@ def chat(
             print_report(report.model_dump(), out, as_json=True)
 
 
+@app.command("verify-prompts")
+def verify_prompts(
+    recipe: RecipePath,
+    url: Annotated[str, typer.Argument(metavar="URL", help="A server, http://HOST:PORT.")],
+    api: Annotated[
+        str, typer.Option("--api", help="How to ask: auto, vllm, llama.cpp or burnish.")
+    ] = "auto",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The server's name for it; else the first that it lists."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", envvar="BURNISH_SERVER_KEY", help="A bearer token, if it asks."),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Warnings are errors: control tokens in user text.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Seconds to wait for an answer.")
+    ] = 30.0,
+    set_: Set = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare a server's prompts, token by token, with those of training."""
+    from burnish.pipeline import require
+    from burnish.serving.verify import Asking
+    from burnish.serving.verify import verify_prompts as verify
+
+    loaded = _load(recipe, set_)
+    asking = Asking(api, model, key, strict, timeout)
+
+    def work() -> Any:
+        folder = require("prepare", loaded)
+        section = loaded.recipe.serve
+        return verify(loaded.recipe.model, section, folder, url, asking).model_dump()
+
+    report_of(work, as_json=json_)
+
+
 @app.command()
 def new(
     data: Annotated[Path, typer.Argument(metavar="DATAFILE", help="A file of examples.")],
@@ -199,38 +221,141 @@ def audit(
     report_of(lambda: look(target, set_ or (), model=model, page=html).model_dump(), as_json=json_)
 
 
-@app.command()
-def preview(
-    recipe: RecipePath,
-    row: Annotated[
-        int | None, typer.Option("--row", help="Which cleaned row, from 1; at random by default.")
+@app.command("audit-labels")
+def audit_labels(
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TARGET", help="A recipe, a run folder, or a folder written by save_to_disk."
+        ),
+    ],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page, too.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="NAME", help="Whose tokenizer made the folder; a run knows its own."
+        ),
     ] = None,
     set_: Set = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show one example as the model sees it, with the tokens that carry loss in colour."""
-    from burnish.dataset.preview import preview as preview_row
+    """Check every prepared example: what carries loss, stop tokens, cut answers. Changes nothing.
+
+    Ends with exit code 2 if there are errors.
+    """
+    from burnish.dataset.label_audit import audit_run, audit_saved, refuse_errors
+    from burnish.pipeline import require
+    from burnish.recipe_file import RECIPE_NAME
+
+    with stdout_for_report(json_) as out:
+        if target.is_dir() and not (target / RECIPE_NAME).is_file():
+            report = audit_saved(target, model, html)
+        else:
+            loaded = _load(target, set_)
+            folder = require("prepare", loaded)
+            report = audit_run(loaded.recipe.model, loaded.recipe.prepare, folder, html)
+        shown = report.model_dump() if json_ else report.for_reader()
+        print_report(shown, out, as_json=json_)
+    refuse_errors(report)
+
+
+@app.command()
+def preview(
+    recipe: RecipePath,
+    row: Annotated[int | None, typer.Option("--row", help="A cleaned row, from 1.")] = None,
+    origin: Annotated[
+        str | None, typer.Option("--origin", metavar="FILE:LINE", help="The row from there.")
+    ] = None,
+    random: Annotated[
+        bool, typer.Option("--random", help="Rows at random, the same ones each time; the default.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Other rows at random; else prepare.seed decides.")
+    ] = None,
+    longest: Annotated[bool, typer.Option("--longest", help="The longest rows.")] = False,
+    shortest: Annotated[bool, typer.Option("--shortest", help="The shortest rows.")] = False,
+    most_cut: Annotated[
+        bool, typer.Option("--most-cut", help="Those of which most is cut off.")
+    ] = False,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many rows.")] = 1,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page instead.")
+    ] = None,
+    set_: Set = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show examples as the model sees them, token by token, with what carries loss in colour."""
+    from burnish.dataset.preview import preview as preview_rows
+    from burnish.dataset.preview import wanted, write_preview
+    from burnish.labels.marked import print_example
     from burnish.pipeline import require
 
+    orders = {"longest": longest, "shortest": shortest, "most_cut": most_cut, "random": random}
+    asked = wanted(row, origin, [name for name, is_so in orders.items() if is_so], seed, count)
     loaded = _load(recipe, set_)
     with stdout_for_report(json_) as out:
         folder = require("clean", loaded)
-        example, text = preview_row(loaded.recipe.model, loaded.recipe.prepare, folder, row=row)
-        summary = {
-            "origin": example.origin,
-            "num_tokens": len(example.input_ids),
-            "num_supervised": example.num_supervised,
-            "num_cut": example.num_cut,
-        }
+        shown, tokenizer = preview_rows(loaded.recipe.model, loaded.recipe.prepare, folder, asked)
+        if html:
+            write_preview(html, shown, tokenizer)
         if json_:
-            rows = {"input_ids": example.input_ids, "labels": example.labels}
-            print_report({**summary, **rows}, out, as_json=True)
-        else:
-            from rich.console import Console
+            examples = [example.as_report(with_ids=True) for example in shown]
+            print_report({"examples": examples}, out, as_json=True)
+            return
+        for example in shown:
+            if not html:
+                print_example(example.input_ids, example.labels, tokenizer)
+            print_report(example.as_report(with_ids=False), out, as_json=False)
 
-            Console(highlight=False, soft_wrap=True).print(text)
-            print_report(summary, out, as_json=False)
+
+@app.command()
+def plan(
+    recipe: RecipePath,
+    gpu: Annotated[
+        float | None,
+        typer.Option("--gpu", metavar="GIB", min=0.1, help="Plan for a GPU of that memory."),
+    ] = None,
+    price_per_hour: Annotated[
+        float | None, typer.Option("--price-per-hour", min=0, help="For the cost of the run.")
+    ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(help="Run a few micro batches for their time; else it is an estimate."),
+    ] = True,
+    model_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-config", metavar="FILE", help="A config.json to plan for; needs no weights."
+        ),
+    ] = None,
+    set_: Set = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What training would take: memory by part, time, disk, cost; and what would make it fit."""
+    import tempfile
+
+    from burnish.pipeline import rows_to_plan
+    from burnish.planning.plan import Target
+    from burnish.planning.plan import plan as look_ahead
+    from burnish.training.rehearsal import rehearsed_loop
+
+    loaded = _load(recipe, set_)
+    target = Target(gpu, price_per_hour, calibrate, model_config)
+    with tempfile.TemporaryDirectory(prefix="burnish-plan-") as scratch:
+        report_of(
+            lambda: look_ahead(
+                loaded.recipe,
+                *rows_to_plan(loaded, Path(scratch)),
+                target,
+                lambda device: rehearsed_loop(loaded.recipe.train, device),
+            ).model_dump(),
+            as_json=json_,
+        )
 
 
 @app.command()

@@ -8,7 +8,7 @@ origin (`file:line`) all the way.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 IGNORE_INDEX = -100
@@ -44,18 +44,26 @@ class Message:
         content: what is said.
         input: the context of an instruction (the `input` column of alpaca data); only with `user`.
         tool_calls: the functions that the assistant calls, each {"name": str, "arguments": dict}.
+        reasoning_content: what the assistant thinks before it answers.
+        train: whether this message carries loss; only the assistant's can.
     """
 
     role: Role
     content: str
     input: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
+    reasoning_content: str = ""
+    train: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        """The message with Hugging Face's keys; `input` and `tool_calls` only where there are."""
+        """The message with Hugging Face's keys; what is empty or usual is left out."""
         value: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.input:
             value["input"] = self.input
+        if self.reasoning_content:
+            value["reasoning_content"] = self.reasoning_content
+        if not self.train:
+            value["train"] = False
         if self.tool_calls:
             value["tool_calls"] = [
                 {"type": "function", "function": dict(call)} for call in self.tool_calls
@@ -66,7 +74,14 @@ class Message:
     def from_dict(cls, value: dict[str, Any]) -> Message:
         """The message that `as_dict` wrote."""
         calls = tuple(call["function"] for call in value.get("tool_calls") or ())
-        return cls(value["role"], value["content"], value.get("input") or "", calls)
+        return cls(
+            value["role"],
+            value["content"],
+            value.get("input") or "",
+            calls,
+            value.get("reasoning_content") or "",
+            value.get("train") is not False,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +93,8 @@ class Conversation:
         origin: `file:line` of the row.
         tools: JSON schemas of the functions that the assistant may call.
         groups: what the row must share a split with: hashes of the first rows of its
-            near-duplicates, of its question and of its column of that name.
+            near-duplicates, of its question and of its column of that name. In a stratum, a
+            name ends in the number of groups before it and the stratum: `hash/3/cardiology`.
         stratum: the value of the column by which splits are balanced.
         weight: how often the row is trained on.
     """
@@ -126,6 +142,14 @@ class Conversation:
     def from_json(cls, text: str) -> Conversation:
         """The conversation that `as_json` wrote."""
         return cls.from_dict(json.loads(text))
+
+    def trained_on(self, answers: Literal["all", "last"]) -> Conversation:
+        """The conversation in which of all answers only the last carries loss, or itself."""
+        if answers == "all":
+            return self
+        *earlier, last = self.messages
+        quiet = (replace(m, train=False) if m.role == "assistant" else m for m in earlier)
+        return replace(self, messages=(*quiet, last))
 
     @property
     def question(self) -> tuple[Message, ...]:

@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from burnish import __version__
 from burnish.models.embedded import cache_folder
-
-GIB = 2**30
+from burnish.planning.machine import GIB, memory_gib
 
 TIERS = (0.135, 0.5, 1.5, 3, 7, 14, 32, 72)
 """Model sizes in billions of weights that people tune."""
@@ -50,7 +49,7 @@ def doctor() -> DoctorReport:
     """Looks at Python, packages, processor, memory, disk, GPUs and the hub log-in."""
     packages = {name: _version(name) for name in _OPTIONAL}
     gpus, fault = _gpus() if packages["torch"] else ([], "")
-    memory = _memory_gib()
+    memory = memory_gib()
     room = max((gpu["memory_gib"] for gpu in gpus), default=memory)
     largest = {way: largest_model(room, way, on_gpu=bool(gpus)) for way in WAYS}
     return DoctorReport(
@@ -130,15 +129,6 @@ def _gpus() -> tuple[list[dict[str, Any]], str]:
             }
         )
     return gpus, ""
-
-
-def _memory_gib() -> float:
-    """Memory of this machine, or of this container where it has a limit."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        return min(total, int(text) / GIB)
-    return total
 
 
 def _logged_in() -> bool:

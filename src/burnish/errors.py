@@ -4,6 +4,7 @@ BurnishError
 ├── RecipeError       a setting that is unknown, of the wrong type or makes no sense
 ├── DataError         a file or row of examples that can't be used
 ├── ModelError        a model that can't be found or loaded
+├── ParityError       prompts that are not those that training saw
 ├── TrainingError     a training run that can't go on
 ├── RunError          a run folder whose stages don't fit what is asked
 ├── ExportError       a merged or quantized model that is not what it should be
@@ -13,6 +14,10 @@ BurnishError
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 
 class BurnishError(Exception):
@@ -37,6 +42,16 @@ class BurnishError(Exception):
         first = f"{self.where}: {self.problem}"
         return f"{first}\n  {self.remedy}" if self.remedy else first
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are pickled as a call with `args`, which are the message here.
+        return _unpickled, (type(self), self.where, self.problem, self.remedy), self.__dict__
+
+
+def _unpickled(kind: type[BurnishError], where: str, problem: str, remedy: str) -> BurnishError:
+    error = kind.__new__(kind)
+    BurnishError.__init__(error, where, problem, remedy)
+    return error
+
 
 class RecipeError(BurnishError):
     """A setting that is unknown, of the wrong type or makes no sense."""
@@ -48,6 +63,10 @@ class DataError(BurnishError):
 
 class ModelError(BurnishError):
     """A model that can't be found or loaded."""
+
+
+class ParityError(BurnishError):
+    """Prompts that are not those that training saw."""
 
 
 class TrainingError(BurnishError):
@@ -79,3 +98,17 @@ class MissingExtraError(BurnishError):
             "this step needs a package that is not installed.",
             f"Install it with: pip install 'burnish[{extra}]'",
         )
+
+
+@contextlib.contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Lets what the system refuses in the block name this place, if it names no file.
+
+    A full disk names none.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = place
+        raise

@@ -6,16 +6,17 @@ the outside files that it reads. It is run again only when the key or its files 
 
 from __future__ import annotations
 
-import glob
 import importlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burnish.errors import RunError
+from burnish.errors import ModelError, RunError
 from burnish.progress import say
+from burnish.reading.folders import find_files
 from burnish.recipe import Recipe
 from burnish.recipe_file import LoadedRecipe, dump_recipe
 from burnish.run_dir import KEY_FILE, RunDir, digest, file_sha256, now, outputs_digest
@@ -32,7 +33,7 @@ class Stage:
         function: `module:function`, loaded when it is needed.
         sections: the recipe's sections that the function takes, in order; they make up its key.
         parents: the stages whose outputs it reads.
-        outside: what else it reads, hashed: a function of the recipe.
+        outside: what else it reads, hashed: a function of the recipe and the run folder.
         resumable: whether its folder survives an interruption, to be taken up again.
     """
 
@@ -40,7 +41,7 @@ class Stage:
     function: str
     sections: tuple[str, ...]
     parents: tuple[str, ...] = ()
-    outside: Callable[[Recipe], Report] = lambda recipe: {}
+    outside: Callable[[Recipe, RunDir], Report] = lambda recipe, folder: {}
     resumable: bool = False
 
     def call(self, recipe: Recipe, run: RunDir) -> Any:
@@ -50,28 +51,38 @@ class Stage:
         return work(*(getattr(recipe, section) for section in self.sections), run)
 
 
-def _source_hashes(recipe: Recipe) -> Report:
+def _source_hashes(recipe: Recipe, folder: RunDir) -> Report:
     """The sha256 of every file that is read; a folder goes by the names, sizes and times."""
     asked = recipe.clean.contamination
     names = [source.path for source in recipe.data.sources]
     names += [*asked.against, *filter(None, [asked.benchmarks_folder])]
-    hashes = {name: _content_hash(name) for name in names}
+    hashes = {name: _content_hash(name, folder.path) for name in names}
     return {name: value for name, value in hashes.items() if value}
 
 
-def _content_hash(name: str) -> str | None:
-    """The hash of a file, a folder or the files that fit a pattern; None of what is elsewhere."""
-    path = Path(name).expanduser()
+def _content_hash(name: str, run_path: Path) -> str | None:
+    """The hash of a file, a folder or the files that fit a pattern; None of what is elsewhere.
+
+    A run folder within the data is left out: each run would make the data of the next others.
+    """
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         return file_sha256(path)
-    files = path.rglob("*") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
-    found = sorted(p for p in files if p.is_file())
+    files = (file for file, _ in find_files(path).files)
+    own = run_path.resolve()
+    found = [p for p in files if own not in p.resolve().parents]
     if not found:
         return None
     return digest([[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in found])
 
 
-def _model_fingerprint(recipe: Recipe) -> Report:
+def _tokenizer_fingerprint(recipe: Recipe, _: RunDir) -> Report:
+    from burnish.models.names import find_model, fingerprint
+
+    return {"tokenizer": fingerprint(find_model(recipe.model, weights=False), weights=False)}
+
+
+def _model_fingerprint(recipe: Recipe, _: RunDir) -> Report:
     from burnish.models.names import find_model, fingerprint
 
     return {"model": fingerprint(find_model(recipe.model))}
@@ -90,13 +101,14 @@ STAGES = (
         "burnish.dataset.prepare:prepare",
         ("model", "prepare"),
         parents=("clean",),
-        outside=_model_fingerprint,
+        outside=_tokenizer_fingerprint,
     ),
     Stage(
         "train",
         "burnish.training.train:train",
         ("model", "train"),
         parents=("prepare",),
+        outside=_model_fingerprint,
         resumable=True,
     ),
     Stage(
@@ -153,6 +165,24 @@ def require(name: str, loaded: LoadedRecipe) -> RunDir:
     return folder
 
 
+def rows_to_plan(loaded: LoadedRecipe, scratch: Path) -> tuple[RunDir, bool]:
+    """A folder with a recipe's cleaned rows, and whether they are prepared, too.
+
+    It is the run's own as far as that is up to date; else rows are cleaned into `scratch`. Nothing
+    of the run is changed.
+    """
+    for name in ("prepare", "clean"):
+        try:
+            return require(name, loaded), name == "prepare"
+        except (RunError, ModelError):  # not run yet, stale, or a model without weights
+            continue
+    say("plan: the rows are cleaned for the moment, because clean is not up to date here")
+    folder = RunDir(scratch)
+    folder.folder("clean").mkdir(parents=True)
+    STAGE_BY_NAME["clean"].call(loaded.recipe, folder)
+    return folder, False
+
+
 def _run_stage(stage: Stage, recipe: Recipe, folder: RunDir, *, force: bool) -> Report:
     key = _key(stage, recipe, folder)
     entry = folder.read_manifest()["stages"].get(stage.name)
@@ -173,7 +203,7 @@ def _run_stage(stage: Stage, recipe: Recipe, folder: RunDir, *, force: bool) -> 
             "started": started,
             "finished": now(),
             "parents": parents,
-            "outside": stage.outside(recipe),
+            "outside": stage.outside(recipe, folder),
             "report": report,
             "outputs": folder.outputs(stage.name),
         },
@@ -196,7 +226,7 @@ def _key(stage: Stage, recipe: Recipe, folder: RunDir) -> str:
             "stage": stage.name,
             "settings": {name: getattr(recipe, name).model_dump() for name in stage.sections},
             "parents": {parent: _parent_hash(parent, folder) for parent in stage.parents},
-            "outside": stage.outside(recipe),
+            "outside": stage.outside(recipe, folder),
         }
     )
 
@@ -208,8 +238,9 @@ def _parent_hash(parent: str, folder: RunDir) -> str:
 def _keep_or_clear(path: Path, key: str, *, force: bool) -> None:
     """Keeps what an interrupted run left, if it was working from the same key."""
     note = path / KEY_FILE
-    if force or not note.is_file() or note.read_text(encoding="utf-8") != key:
-        shutil.rmtree(path, ignore_errors=True)
+    if force or not note.is_file() or note.read_bytes() != key.encode():
+        if path.exists():
+            shutil.rmtree(path)
         path.mkdir(parents=True)
         note.write_text(key, encoding="utf-8")
 

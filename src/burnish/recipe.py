@@ -46,6 +46,10 @@ class ModelSection(Section):
     """`auto` takes the tokenizer's own chat template and, where it has none, `plain_zh`.
     `plain_zh` is the guide's template (### 指令: / ### 输入: / ### 响应:), `plain_en` its English
     twin (### Instruction: / ### Input: / ### Response:)."""
+    end_of_answer: Literal["template", "eos"] = "template"
+    """`eos` adds the tokenizer's eos behind the last answer where the chat template writes no stop
+    token there (ChatGLM4's does not), so that the model learns to stop; it becomes part of the
+    template. `template` leaves the template as it is."""
     load_in_8bit: bool = False
     """Train and evaluate on a base quantized to 8 bits (bitsandbytes). Merging reloads it whole."""
     load_in_4bit: bool = False
@@ -91,7 +95,7 @@ class Source(Section):
     layout: Literal[
         "auto", "alpaca", "messages", "sharegpt", "prompt_completion", "transcript", "text"
     ] = "auto"
-    """How a row holds its conversation; `auto` looks at the first row's columns. `transcript` reads
+    """How a row holds its conversation; `auto` looks at the first rows' columns. `transcript` reads
     turns out of one text (`<user>: … <bot>: …`); `text` has no turns: passages for continued
     pre-training."""
     columns: Columns | None = None
@@ -136,15 +140,16 @@ class DataSection(Section):
     system_prompt: str | None = None
     """A system prompt for conversations that bring none."""
     max_unpacked_gib: Annotated[float, Field(gt=0)] = 16.0
-    """Refuse a .gz or .zip that unpacks to more."""
+    """Refuse a .gz, .zip or parquet file that unpacks to more."""
 
 
 class PrivacySettings(Section):
-    """Personal data in the texts. What is found is counted per kind and listed in privacy.jsonl."""
+    """Personal data in texts, calls and tools: counted by kind and listed in privacy.jsonl."""
 
     action: Literal["off", "detect", "mask", "drop"] = "detect"
     """`detect` only reports, `mask` writes a typed mark such as `[手机号]` or `[email]` in its
-    place, `drop` rejects the row."""
+    place, `drop` rejects the row. With `mask` and `drop` the ledger holds the marks too: no
+    personal data stand in rejected.jsonl, changes.jsonl, privacy.jsonl or contamination.jsonl."""
     kinds: list[PrivacyKind] = [
         "mobile", "landline", "resident_id", "bank_card", "email", "ip", "wechat", "qq", "name"
     ]  # fmt: skip
@@ -180,8 +185,8 @@ class CleanSection(Section):
     strip_control: bool = True
     """Remove control and zero-width characters."""
     squeeze_spaces: bool = True
-    """Turn runs of blanks within a line into one (indentation and code stay), and more than one
-    empty line into one."""
+    """Turn runs of blanks within a line into one (indentation, code and aligned columns stay), and
+    more than one empty line into one."""
     squeeze_marks: bool = True
     """Shorten runs of one Chinese mark (`。。。。` becomes `。`; `！！！` becomes `！`)."""
     halfwidth_alphanumerics: bool = True
@@ -247,6 +252,10 @@ class PrepareSection(Section):
 
     max_length: Annotated[int, Field(ge=8)] = 1024
     """Longest example in tokens; prompt and answer count."""
+    train_on: Literal["all", "last"] = "all"
+    """Learn every answer of a conversation, or the last one only. Some chat templates write earlier
+    answers otherwise than they were given (Qwen3 takes the reasoning out); such conversations can
+    only be learned with `last`. A message with `train: false` (or `weight: 0`) is never learned."""
     too_long: Literal["cut", "reject"] = "cut"
     """Cut the end of an answer that does not fit (its stop token then goes untrained), or reject
     the row. A row that would lose all of its answer is always rejected."""
@@ -260,6 +269,9 @@ class PrepareSection(Section):
     train_test_overlap: Literal["off", "report", "drop"] = "report"
     """What to do with training rows that hold half or more of a held-out row's words, in long runs:
     nothing, list them in overlap.jsonl, or also drop them from training."""
+    allow_findings: list[str] = []
+    """Errors of `burnish audit-labels` that shall not stop training, by name. What they are stands
+    in 2-prepare/audit.html."""
 
     @model_validator(mode="after")
     def _train_has_a_share(self) -> Self:
@@ -293,11 +305,14 @@ class TrainSection(Section):
     max_steps: Annotated[int, Field(ge=-1)] = -1
     """Stop after this many optimizer steps; -1 goes by epochs."""
     per_device_train_batch_size: Count = 4
-    """Examples in one forward pass."""
+    """Times gradient_accumulation_steps: the examples of one optimizer step. How many of them go
+    through the model at a time is up to row_length."""
     per_device_eval_batch_size: Count = 4
     """Examples in one forward pass of evaluation; the loss does not depend on it."""
     gradient_accumulation_steps: Count = 2
-    """Forward passes in one optimizer step."""
+    """Times per_device_train_batch_size: the examples of one optimizer step."""
+    tokens_per_step: Count | None = None
+    """Count an optimizer step in tokens instead: about this many, whatever the examples."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -318,9 +333,26 @@ class TrainSection(Section):
     """The optimizer, by Hugging Face's name."""
     bf16: Literal["auto"] | bool = "auto"
     """Keep the base and the activations in bfloat16 (adapter weights stay in float32). `auto` does
-    so on GPUs that are good at it and takes float32 elsewhere."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    so on GPUs that are good at it, and on CPUs that are 1.5 times as fast in it by a short probe.
+    Evaluation and serving on a CPU compute in float32."""
+    gradient_checkpointing: bool | Count = False
+    """Recompute activations in the backward pass: less memory, about a third more time. A number
+    recomputes only so many layers (on the fast path; elsewhere all)."""
+    packing: bool = True
+    """Pack whole records into rows without padding; none sees another. Without it every record
+    has a row of its own."""
+    row_length: Annotated[int, Field(ge=8)] = 1024
+    """Most tokens of a packed row, and so of one forward pass; a longer record has a row of its
+    own. Less saves memory; GPUs like more."""
+    share_prefixes: bool = True
+    """Compute the tokens that the records of a row begin with (a system prompt) once. Exact."""
+    backend: Literal["auto", "fast", "transformers"] = "auto"
+    """What computes a row: `fast` is burnish's own layers for Llama-like models, checked against
+    the model's own forward (`transformers`) at the start. `auto` takes it on CPUs if it agrees."""
+    label_smoothing_factor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every target that is spread over the whole vocabulary."""
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the squared log-partition, which keeps logits small."""
     eval_strategy: Strategy = "epoch"
     """When to measure the validation loss."""
     eval_steps: Count | None = None

@@ -27,7 +27,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from burnish import __version__
-from burnish.errors import RunError
+from burnish.errors import RunError, naming
 from burnish.recipe_file import RECIPE_NAME
 
 FOLDERS = {
@@ -43,6 +43,8 @@ FOLDERS = {
 MANIFEST_NAME = "manifest.json"
 CHECKPOINTS = "checkpoints"
 """The folder inside 3-train that is no output: checkpoints come and go."""
+
+PROMPTS_NAME = "prompts.json"
 
 KEY_FILE = ".key"
 """Says what an unfinished stage works on; no output either."""
@@ -69,6 +71,11 @@ class RunDir:
     def tokenizer(self) -> Path:
         """The tokenizer with the chat template that this run uses."""
         return self.folder("prepare") / "tokenizer"
+
+    @property
+    def prompts(self) -> Path:
+        """The parity certificate: probe conversations as token ids and labels."""
+        return self.folder("prepare") / PROMPTS_NAME
 
     def split(self, name: str) -> Path:
         """A prepared split, as written by `Dataset.save_to_disk`."""
@@ -101,22 +108,21 @@ class RunDir:
         Raises:
             RunError: another burnish is at work here, or the folder can't be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                str(self.path),
-                f"this can't be the run folder ({error.strerror}).",
-                "Choose another folder with --set run_dir=PATH.",
-            ) from None
         lock = FileLock(self.path / ".lock")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             raise RunError(
                 str(self.path),
                 "another burnish is at work in this run folder.",
                 "Wait for it, or choose another folder with --set run_dir=PATH.",
+            ) from None
+        except OSError as error:
+            raise RunError(
+                str(self.path),
+                f"this can't be the run folder ({error.strerror}).",
+                "Choose another folder with --set run_dir=PATH.",
             ) from None
         try:
             yield
@@ -128,10 +134,12 @@ class RunDir:
         """An empty folder beside the stage's own, which it replaces when the block ends well."""
         final = self.folder(stage)
         beside = final.with_name(f".{final.name}.incomplete")
-        shutil.rmtree(beside, ignore_errors=True)
+        if beside.exists():
+            shutil.rmtree(beside)
         beside.mkdir(parents=True)
         try:
-            yield beside
+            with naming(str(final)):
+                yield beside
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
@@ -189,7 +197,7 @@ class RunDir:
 
 
 def _is_entry(value: Any) -> bool:
-    return isinstance(value, dict) and "key" in value
+    return isinstance(value, dict) and "key" in value and isinstance(value.get("outputs"), dict)
 
 
 def now() -> str:
@@ -198,9 +206,9 @@ def now() -> str:
 
 
 def digest(value: Any) -> str:
-    """The sha256 of a value's canonical JSON."""
+    """The sha256 of a value's canonical JSON; a file name that is no UTF-8 has one, too."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
@@ -224,7 +232,10 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.incomplete")
     try:
-        with beside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        with (
+            naming(str(path)),
+            beside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        ):
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from burnish.errors import naming
+
 Report = Mapping[str, Any]
 
 
@@ -31,8 +33,13 @@ def stdout_for_report(as_json: bool) -> Iterator[Any]:
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
-        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as out:
+        out = os.fdopen(os.dup(kept), "w", encoding="utf-8", errors="backslashreplace")
+        try:
             yield out
+        finally:
+            # What can't be written has been said when the report was flushed.
+            with contextlib.suppress(OSError):
+                out.close()
     finally:
         sys.stdout.flush()
         os.dup2(kept, 1)
@@ -41,12 +48,13 @@ def stdout_for_report(as_json: bool) -> Iterator[Any]:
 
 def print_report(report: Report, out: Any, *, as_json: bool) -> None:
     """Writes a report to a stream: a line of JSON, or a line for each value."""
-    if as_json:
-        out.write(json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n")
-    else:
-        for name, value in report.items():
-            _print_value(name, value, out, indent=0)
-    out.flush()
+    with naming("stdout"):
+        if as_json:
+            out.write(json.dumps(report, ensure_ascii=False, allow_nan=False) + "\n")
+        else:
+            for name, value in report.items():
+                _print_value(name, value, out, indent=0)
+        out.flush()
 
 
 def _print_value(name: str, value: Any, out: Any, *, indent: int) -> None:

@@ -124,7 +124,7 @@ def test_duplicates_are_shown_in_pairs(faulty):
     near = report.examples.duplicates["near"]["faulty.csv:13"]
     assert near.repeats == "faulty.csv:12"
     assert 0.6 <= near.similarity < 1
-    assert (near.text != near.repeated_text) == ("四天" in near.text)
+    assert (near.text != near.repeated_text) == ("多饮" in near.text)
 
 
 def test_duplicates_are_found_where_nothing_drops_them_too(faulty):
@@ -340,3 +340,10 @@ def test_the_known_faults_of_real_dialogues_are_found_with_their_lines():
     ]
     assert [len(rows) for rows in examples] == [5, 5, 5, 2, 2, 5, 5]
     assert all(o.startswith("dialogues.gb18030.csv:") for rows in examples for o in rows)
+
+
+def test_the_encoding_of_a_file_is_said_once(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_bytes("instruction,output\n头痛怎么办呢？,多休息，多喝水。\n".encode("gb18030"))
+    audit(str(path), model=str(tmp_path / "nowhere"))
+    assert capsys.readouterr().err.count("read as gb18030") == 1

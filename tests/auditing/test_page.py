@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from burnish.auditing.measures import Bar
 from burnish.auditing.page import render_page
 from burnish.auditing.report import (
     AuditReport,
@@ -17,6 +16,7 @@ from burnish.auditing.report import (
     Lengths,
     SourceLook,
 )
+from burnish.lengths import Bar
 
 EVIL = "<script>alert('1')</script>\"&amp;"
 VOID = {"meta", "br"}

@@ -44,7 +44,7 @@ def test_only_the_first_five_pairs_are_named(tmp_path):
 
 @pytest.mark.parametrize("drop", [True, False])
 def test_near_duplicates_are_found_whether_cleaning_drops_them_or_not(tmp_path, drop):
-    answers = [LONG, "甲。", LONG.replace("三天", "四天"), LONG]
+    answers = [LONG, "甲。", LONG.replace("多喝", "多饮"), LONG]
     found = repeats_in(tmp_path, answers, drop_near_duplicates=drop)
     assert found["near"].count == 1
     (pair,) = found["near"].pairs

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from burnish.auditing.targets import look_at, recipe_of
-from burnish.errors import DataError, RecipeError
+from burnish.errors import DataError, RecipeError, RunError
 from burnish.recipe import Columns, DataSection, Source
 
 
 def written(folder, name, text):
     path = folder / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return str(path)
 
@@ -66,6 +66,37 @@ def test_a_folder_of_data_is_data(tmp_path):
     written(tmp_path, "many/a.jsonl", '{"instruction": "a", "output": "b"}\n')
     path = str(tmp_path / "many")
     assert data_of(tmp_path, path).sources == [Source(path=path)]
+
+
+def test_the_folder_of_an_unfinished_run_is_refused_and_says_what_to_do(tmp_path):
+    written(tmp_path, "run/1-clean/parts/000000.jsonl", '{"origin": "a.csv:2"}\n')
+    with pytest.raises(RunError) as caught:
+        data_of(tmp_path, str(tmp_path / "run"))
+    assert str(caught.value) == (
+        f"{tmp_path}/run: this is the folder of a run of which no stage is finished, so its recipe "
+        "is not in it.\n"
+        "  Look at the data by the recipe, burnish audit RECIPE.yaml, or finish the stage first: "
+        "burnish clean RECIPE.yaml"
+    )
+
+
+def test_a_first_row_without_an_answer_hides_no_layout_and_no_column(tmp_path):
+    rows = [{"ask": "q"}, {"ask": "q", "answer": "an answer"}]
+    path = written(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    data = data_of(tmp_path, path)
+    assert data.sources[0].columns == Columns(instruction="ask", output="answer")
+    path = written(tmp_path, "b.jsonl", '{"id": 1}\n{"instruction": "a", "output": "b"}\n')
+    data = data_of(tmp_path, path)
+    assert data.sources == [Source(path=path)]
+    assert look_at(data.sources[0], data, 2).layout == "alpaca"
+
+
+def test_looks_at_the_first_rows_say_nothing(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_bytes("instruction,output\n问,答\n".encode("gb18030"))
+    data = data_of(tmp_path, str(path))
+    look_at(data.sources[0], data, 1)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_source_is_described_by_its_layout_and_columns(tmp_path):

@@ -24,11 +24,16 @@ from burnish.run_dir import RunDir
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data"
+ROLES = ("user", "assistant")
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the real data sets are not here")
 
 
 def lines_of(path):
-    return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+    return lines_of_text(path.read_text("utf-8"))
+
+
+def lines_of_text(text):
+    return [json.loads(line) for line in text.split("\n") if line]
 
 
 def cleaned(folder, sources, system_prompt=None, **switches):
@@ -379,6 +384,52 @@ def test_rows_added_behind_the_others_change_no_group(tmp_path):
     assert all(groups[line["origin"]] == line["groups"] for line in same)
 
 
+@pytest.mark.parametrize("action", ["mask", "drop"])
+def test_no_file_of_the_ledger_holds_a_secret_where_it_is_masked_or_dropped(tmp_path, action):
+    phone, name = "13812345678", "欧阳娜娜"
+    long = "多喝温水，注意休息，清淡饮食，少熬夜，一周后复诊"
+    question = "Which nerve supplies the muscle that lifts the upper eyelid of the human eye, "
+    call = {"function": {"name": "sms", "arguments": {"to": phone, "姓名": name}}}
+    rows = [
+        [(f"我叫{name}，１  2", long), ("b", "c")],
+        [(f"我叫{name}，１  2", long), ("b", "c")],
+        [(f"我叫{name}，１  2", f"{long}。"), ("b", "c")],
+        [("q", f"电话{phone}，")],
+        [(f"{question} {phone}", "The third.")],
+        [(f"我叫{name}，", "")],
+        [("What helps?", "Sleep.")],
+    ]
+    lines = [
+        {
+            "messages": [
+                {"role": r, "content": t} for pair in row for r, t in zip(ROLES, pair, strict=True)
+            ]
+        }
+        for row in rows
+    ]
+    lines[3]["messages"].insert(1, {"role": "assistant", "content": "", "tool_calls": [call]})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "x.jsonl").write_text(text + f'{{"a": "我叫{name}，\\n{phone}\n', "utf-8")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"question": question}) + "\n", "utf-8")
+    _, _, rejected, changes = cleaned(
+        tmp_path,
+        [Source(path=str(tmp_path / "x.jsonl"))],
+        privacy={"action": action},
+        contamination={"against": [str(tmp_path / "b.jsonl")], "drop": "sure"},
+        record_changes="all",
+    )
+    files = {path.name: path.read_text("utf-8") for path in (tmp_path / "run").rglob("*.json*")}
+    assert [n for n, held in files.items() if phone in held or name in held] == []
+    assert {"rejected.jsonl", "changes.jsonl", "privacy.jsonl", "contamination.jsonl"} <= set(files)
+    assert lines_of_text(files["contamination.jsonl"])[0]["kind"] == "whole"
+    assert changes[0]["before"] == "我叫[姓名]，１  2"
+    assert {line["rule"] for line in rejected} == (
+        {"duplicate", "near_duplicate", "truncated", "contaminated", "no_answer", "unreadable"}
+        if action == "mask"
+        else {"private", "truncated", "no_answer", "unreadable"}
+    )
+
+
 def test_personal_data_are_counted_masked_or_dropped(tmp_path):
     source = write_csv(
         tmp_path / "a.csv",
@@ -549,3 +600,29 @@ def test_chunks_are_bounded_by_rows_and_by_characters_and_keep_to_a_file(tmp_pat
         (3, 1, 2),
     ]
     assert {c.layout for c in chunks} == {"alpaca"}
+
+
+def test_a_column_that_the_first_row_lacks_is_read_where_it_stands(tmp_path):
+    rows = [{"q": "q1", "a": "a1"}, {"q": "q2", "a": "a2", "sys": "s", "more": "m"}, {"q": "q3"}]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = Columns(instruction="q", output="a", system="sys", input="more")
+    source = Source(path=str(path), columns=columns)
+    _, kept, rejected, _ = cleaned(tmp_path, [source])
+    assert [row["messages"] for row in kept] == [
+        [{"role": "user", "content": "q1"}, {"role": "assistant", "content": "a1"}],
+        [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": "q2", "input": "m"},
+            {"role": "assistant", "content": "a2"},
+        ],
+    ]
+    assert [(row["origin"], row["rule"]) for row in rejected] == [("a.jsonl:3", "no_answer")]
+
+
+def test_a_first_row_that_fits_nothing_is_a_rejected_row_and_no_stop(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": 1}\n{"instruction": "q", "output": "a"}\n')
+    _, kept, rejected, _ = cleaned(tmp_path, [Source(path=str(path))])
+    assert [row["origin"] for row in kept] == ["a.jsonl:2"]
+    assert [(row["origin"], row["rule"]) for row in rejected] == [("a.jsonl:1", "no_question")]

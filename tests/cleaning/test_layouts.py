@@ -2,6 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from burnish.cleaning.layouts import (
     column_value,
@@ -368,7 +370,7 @@ def test_the_layout_is_guessed_from_the_names_of_the_columns(fields, layout):
 
 def missing(fields, place="data.sources[0]", **source):
     with pytest.raises(DataError) as caught:
-        layout_of(Source(path="raw.csv", **source), Record(fields, "raw.csv:2"), place)
+        layout_of(Source(path="raw.csv", **source), [Record(fields, "raw.csv:2")], place)
     return str(caught.value)
 
 
@@ -411,11 +413,11 @@ def test_a_mapping_without_the_question_asks_for_it():
 def test_a_mapping_may_leave_out_what_already_has_its_name():
     fields = {"instruction": "", "answer": ""}
     source = Source(path="raw.csv", columns=Columns(output="answer"))
-    assert layout_of(source, Record(fields, "raw.csv:2")) == "alpaca"
+    assert layout_of(source, [Record(fields, "raw.csv:2")]) == "alpaca"
 
 
 def chosen_layout(fields, **source):
-    return layout_of(Source(path="raw.csv", **source), Record(fields, "raw.csv:2"))
+    return layout_of(Source(path="raw.csv", **source), [Record(fields, "raw.csv:2")])
 
 
 def test_a_column_of_text_is_a_transcript_where_it_begins_like_one():
@@ -443,6 +445,60 @@ def test_a_history_column_that_is_not_there_is_named():
     assert missing(fields, columns=Columns(history="before")).startswith(
         "raw.csv:2: no column 'before' in this row"
     )
+
+
+def layout_of_rows(*rows, **source):
+    records = [Record(fields, f"a.jsonl:{n}") for n, fields in enumerate(rows, start=1)]
+    return layout_of(Source(path="a.jsonl", **source), records)
+
+
+@pytest.mark.parametrize("rare", ["input", "system", "history"])
+def test_a_named_column_may_stand_in_some_of_the_first_rows_alone(rare):
+    columns = Columns(instruction="q", output="a", **{rare: "more"})
+    short, full = {"q": "", "a": ""}, {"q": "", "a": "", "more": ""}
+    assert layout_of_rows(short, full, columns=columns) == "alpaca"
+    assert layout_of_rows(full, short, columns=columns) == "alpaca"
+    assert layout_of_rows(*[short] * 99, full, columns=columns) == "alpaca"
+    with pytest.raises(DataError, match=r"^a.jsonl:1: no column 'more' in this row; its"):
+        layout_of_rows(*[short] * 100, full, columns=columns)
+
+
+def test_a_first_row_without_an_answer_does_not_hide_the_layout_of_the_others():
+    assert layout_of_rows({"instruction": ""}, {"instruction": "", "output": ""}) == "alpaca"
+    assert layout_of_rows({"id": 1}, {"messages": []}, layout="messages") == "messages"
+    assert layout_of_rows({"id": 1}, {"text": "Q: q\nA: a"}, layout="transcript") == "transcript"
+    columns = Columns(text="body")
+    assert layout_of_rows({"body": None}, {"body": "Q: q\nA: a"}, columns=columns) == "transcript"
+
+
+def test_the_layout_is_that_of_most_of_the_rows():
+    odd, usual = {"text": "Words."}, {"instruction": "", "output": ""}
+    assert layout_of_rows(odd, usual, usual) == "alpaca"
+    assert layout_of_rows(odd, odd, usual) == "text"
+
+
+def test_rows_of_which_none_fits_are_refused_with_the_columns_of_all():
+    with pytest.raises(DataError) as caught:
+        layout_of_rows({"a": "x", "b": "y"}, {"b": "x", "c": "y"}, {"a": "x"})
+    assert str(caught.value) == (
+        "a.jsonl:1: no answer in the first 3 rows; their columns are a, b, c.\n"
+        "  Name the columns under data.sources[0].columns, for example "
+        "{instruction: ask, output: answer}."
+    )
+
+
+@given(
+    st.lists(st.sets(st.sampled_from(["instruction", "input", "output", "id"])), min_size=1),
+)
+def test_whether_a_file_has_a_layout_depends_on_no_order_of_its_rows(rows):
+    def found(rows):
+        try:
+            return layout_of_rows(*({name: "" for name in names} for names in rows))
+        except DataError:
+            return None
+
+    fits = any({"instruction", "output"} <= names for names in rows)
+    assert found(rows) == found(rows[::-1]) == ("alpaca" if fits else None)
 
 
 def test_the_value_of_a_column_is_text():

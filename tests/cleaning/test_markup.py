@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from burnish.cleaning.markup import (
@@ -24,6 +26,8 @@ from burnish.conversation import Conversation, Message
         ("x<p y=1>", "x\n"),
         ("| a<br>b |", "| a b |"),
         ("a | b<br>c", "a | b c"),
+        ("a<br>b | c<br>d\ne<br>f", "a\nb | c d\ne\nf"),
+        (" |a<br>b\nc|d<br>e", " |a b\nc|d\ne"),
         ("m<sup>2</sup><sup>th</sup>", "m^2th"),
         ("<!-- 一 -->二<!-- 三", "二<!-- 三"),
         ("<script>a</script>b<script>c", "b<script>c"),
@@ -55,6 +59,15 @@ def test_known_tags_and_entities_go(text, stripped):
 def test_xml_documents_and_json_stay(text):
     assert strip_html(text) == text
     assert not has_tags(text)
+
+
+@pytest.mark.parametrize(
+    "line", ["a|b" + "c<br>" * 20_000, "<td>a</td>" * 10_000 + " | ", "a |<br>" * 15_000]
+)
+def test_a_long_line_takes_time_in_proportion_to_its_length(line):
+    started = time.process_time()
+    strip_html(line)
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("name", ["think", "answer", "tool_call", "s"])

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from burnish.cleaning.likeness import jaccard_of
 from burnish.cleaning.minhash import (
+    _BATCH_CHARS,
     NUM_EARLIEST,
     NUM_LIKELIEST,
     NUM_PERMUTATIONS,
+    _batches,
     candidates,
     estimate,
     grouped,
@@ -60,6 +62,12 @@ def test_a_signature_does_not_depend_on_the_texts_beside_it(texts):
 def test_many_texts_are_signed_in_batches():
     texts = [f"text number {i}" for i in range(1100)]
     assert (signatures_of(texts)[1099] == signatures_of(texts[1099:])[0]).all()
+
+
+def test_a_batch_holds_few_characters_as_well_as_few_texts():
+    assert list(_batches(["a"] * 600)) == [(0, 512), (512, 600)]
+    assert list(_batches(["a" * _BATCH_CHARS, "b", "c"])) == [(0, 1), (1, 3)]
+    assert list(_batches([])) == []
 
 
 def test_short_texts_are_one_gram():

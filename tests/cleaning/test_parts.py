@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from burnish.cleaning.parts import Parts
 from burnish.cleaning.row import Chunk, RowSettings, clean_chunk
@@ -49,6 +50,40 @@ def test_only_a_whole_chunk_with_the_same_rows_counts_as_done(tmp_path):
     assert not parts.holds(chunk(0, 2, 4))
     assert not parts.holds(chunk(1, 2, 3))
     (tmp_path / "parts" / "000000.npz").unlink()
+    assert not parts.holds(chunk(0, 2, 3))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "npz", "seal"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path, whole: path.write_bytes(whole[:-20]),
+        lambda path, whole: path.write_bytes(b""),
+        lambda path, whole: path.write_bytes(b"\xff" * len(whole)),
+        lambda path, whole: path.write_bytes(whole[:40] + b"#\x00" + whole[42:]),
+        lambda path, whole: path.unlink(),
+        lambda path, whole: path.unlink() or path.mkdir(),
+    ],
+    ids=["truncated", "emptied", "garbage", "two bytes altered", "gone", "a folder"],
+)
+def test_a_chunk_of_which_a_file_is_damaged_counts_as_absent_and_is_written_anew(
+    tmp_path, kind, harm
+):
+    one = chunk(0, 20, 30, 40)
+    parts = filled(tmp_path, one)
+    path = tmp_path / "parts" / f"000000.{kind}"
+    whole = path.read_bytes()
+    harm(path, whole)
+    assert not parts.holds(one)
+    if path.is_file() or not path.exists():
+        parts.write(clean_chunk(one, SETTINGS))
+        assert parts.holds(one)
+        assert path.read_bytes() == whole
+
+
+def test_what_another_version_has_cleaned_counts_as_absent(tmp_path, monkeypatch):
+    parts = filled(tmp_path, chunk(0, 2, 3))
+    monkeypatch.setattr("burnish.cleaning.parts.__version__", "0.0.9")
     assert not parts.holds(chunk(0, 2, 3))
 
 

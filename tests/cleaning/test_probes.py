@@ -123,7 +123,7 @@ REPAIRED = [
     ("fianÃ©e â€œhiâ€\x9d", "fianée “hi”"),
     (
         "def f():\n    return 1  # one\n\n\n\n\nprint(f())",
-        "def f():\n    return 1 # one\n\nprint(f())",
+        "def f():\n    return 1  # one\n\nprint(f())",
     ),
     ("\u3000\u3000首行缩进\n\u3000\u3000次行", "首行缩进\n次行"),
     ("你好<|im_end|>\n<|im_start|>user", "你好"),

@@ -17,6 +17,8 @@ from burnish.cleaning.special_tokens import has_special_tokens, strip_special_to
         ("### 响应:\n你好\n\n### 指令:", "你好"),
         ("### Response: 你好\n### Input：", "你好"),
         ("</s>", ""),
+        ("[INST]  你好", "你好"),
+        ("<|im_start|>assistant\n \n    if x:\n        y\nz", "    if x:\n        y\nz"),
     ],
 )
 def test_tokens_and_markers_at_the_ends_go(text, stripped):

@@ -212,7 +212,10 @@ MOJIBAKE = [c for c in map(chr, range(0x80, 0xFFFF)) if IN_MOJIBAKE.match(c)] + 
 
 
 def by_ftfy(text):
-    return ftfy.fix_text(text, text_module._ftfy_config())
+    """What ftfy makes of a text; of one with a letter that is no evidence, what we do."""
+    if text_module._LONE.search(text):
+        return repair_unicode(text)
+    return ftfy.fix_text(text, text_module._ftfy_config(fix_encoding=True))
 
 
 def test_what_is_not_shown_to_ftfy_it_would_have_left_alone():
@@ -251,6 +254,44 @@ def test_repair_unicode_equals_ftfy_on_real_texts():
         for row in json.loads((REAL / "general" / name).read_text(encoding="utf-8"))[:400]:
             text = "\n".join(row.values())[:1000]
             assert repair_unicode(text) == by_ftfy(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ã is a letter",
+        "The letters Ã and Â: “Ã”, «Ã», Ã",
+        "Â is a letter.\nâ is one, too",
+        "a Ã b",
+        "SÃO PAULO, NÃO, CORAÇÃO, A IRMÃ é",
+        "“IRMÔ, “ALEMÔ – IRMÃ — IRMÃ–",
+        "CAFÉ® and “CAFÉ”, L’ÉTÉ»",
+        "São, pâté, façade, Ăn uống, Vân Âm, Đà Nẵng, é à Â",
+        "ÂGE, NIÑO, MÜNCHEN, Ångström, ŁÓDŹ",
+        "\x1b[0Ã is a letter",
+    ],
+)
+def test_a_letter_that_may_be_one_is_no_evidence_of_a_wrong_encoding(text):
+    assert repair_unicode(text) == text
+    assert not is_garbled(text)
+
+
+@pytest.mark.parametrize(
+    ("garbled", "mended"),
+    [
+        ("voilÃ  monsieur", "voilà monsieur"),
+        ("Ã\xa0 Paris", "à Paris"),
+        ("cafÃ©", "café"),
+        ("Ã is a letter in fianÃ©e", "à is a letter in fianée"),
+        ("fianÃ©e\nÃ Paris", "fianée\nà Paris"),
+        ("SÃ£o e CORAÃ‡ÃƒO", "São e CORAÇÃO"),
+        ("Viá»‡t Nam, Äƒn", "Việt Nam, ăn"),
+        ("Ã®le, maÃ®tre", "île, maître"),
+        ("\x1b[31m Ã is a letter", " Ã is a letter"),
+    ],
+)
+def test_real_evidence_anywhere_in_a_text_mends_all_of_it(garbled, mended):
+    assert repair_unicode(garbled) == mended
 
 
 def test_a_text_in_the_wrong_encoding_is_garbled():

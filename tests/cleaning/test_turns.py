@@ -171,3 +171,45 @@ def test_any_list_of_tools_is_read_or_refused(value):
     except MissingPart:
         return
     assert all(tool["function"]["name"].strip() for tool in tools)
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
+def test_reasoning_is_read_under_each_of_its_names(key):
+    assert openai(role="assistant", content="b", **{key: "so"}) == Message(
+        "assistant", "b", reasoning_content="so"
+    )
+    assert openai(role="assistant", content="b", **{key: None}) == Message("assistant", "b")
+
+
+@pytest.mark.parametrize(
+    ("given", "train"),
+    [
+        ({}, True),
+        ({"train": True}, True),
+        ({"train": False}, False),
+        ({"weight": 1}, True),
+        ({"weight": 0}, False),
+        ({"weight": 0.0}, False),
+        ({"weight": None}, True),
+        ({"train": True, "weight": 0}, True),
+    ],
+)
+def test_an_answer_says_whether_it_is_learned(given, train):
+    assert openai(role="assistant", content="b", **given).train is train
+    assert message_of({"from": "gpt", "value": "b", **given}, "from", "value").train is train
+    called = {"from": "function_call", "value": json.dumps(CALL), **given}
+    assert message_of(called, "from", "value").train is train
+
+
+def test_other_turns_may_say_that_they_are_not_learned_but_not_that_they_are():
+    assert openai(role="user", content="a", train=False) == Message("user", "a")
+    assert openai(role="user", content="a", weight=0) == Message("user", "a")
+    assert reason(openai, role="user", content="a", train=True) == (
+        "a turn of this row has train: True, but only the assistant's can be learned."
+    )
+    assert reason(openai, role="assistant", content="a", weight=0.5) == (
+        "weight of a turn of this row is 0.5; it may be 0 or 1, false or true."
+    )
+    assert reason(openai, role="user", content="a", reasoning="b") == (
+        "a turn of this row reasons as 'user'."
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from burnish.cleaning.parts import Parts
 from burnish.cleaning.row import Chunk, RowSettings, clean_chunk
-from burnish.cleaning.verdicts import compare, find_leaks, is_dropped
+from burnish.cleaning.verdicts import GroupNames, compare, find_leaks, is_dropped
 from burnish.contamination.index import Item, build_index
 from burnish.contamination.overlaps import Overlap
 from burnish.conversation import Record
@@ -103,6 +103,17 @@ def test_what_is_sure_is_dropped_before_what_is_not(drop, dropped):
     assert [
         kind for kind in kinds if is_dropped(Overlap("b", "b:1", kind, "words", 9, 0.5), section)
     ] == dropped
+
+
+def test_groups_of_a_stratum_are_numbered_by_their_founders_kept_or_not():
+    keys = np.arange(4 * 16, dtype=np.uint8).reshape(4, 16)
+    names = GroupNames(keys)
+    in_stratum = '{"messages": [], "origin": "a:1", "stratum": "x/y"}'
+    hashes = [keys[row, :8].tobytes().hex() for row in range(4)]
+    assert names.of(0, [0], in_stratum) == [f"{hashes[0]}/0/x/y"]
+    assert names.of(1, [1], in_stratum) == [f"{hashes[1]}/1/x/y"]
+    assert names.of(2, [0, 1], in_stratum) == [f"{hashes[0]}/0/x/y", f"{hashes[1]}/1/x/y"]
+    assert names.of(3, [3], '{"messages": [], "origin": "a:1"}') == [hashes[3]]
 
 
 def test_arrays_have_an_entry_for_every_row(tmp_path):

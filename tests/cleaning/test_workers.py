@@ -1,6 +1,13 @@
 """Where chunks are cleaned makes no difference to the result."""
 
+import contextlib
+import itertools
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +16,7 @@ from burnish.cleaning.clean import clean
 from burnish.cleaning.row import Chunk, RowSettings
 from burnish.cleaning.workers import clean_chunks, free_cores
 from burnish.conversation import Record
-from burnish.errors import RunError
+from burnish.errors import DataError, RunError
 from burnish.recipe import CleanSection, DataSection, Source
 from burnish.run_dir import RunDir
 from tests.cleaning.test_clean import files_of, made_up_rows, write_rows
@@ -51,6 +58,113 @@ def test_a_worker_that_dies_is_one_clear_error(monkeypatch):
         "clean: a worker process ended before its work was done, perhaps for want of memory.\n"
         "  Run it again with --set clean.num_workers=1; what is finished is kept."
     )
+
+
+def refuse(_):
+    raise DataError("x.csv:7", "no answer in this row.", "Name its column.")
+
+
+class Refused:
+    """A chunk that can't be unpickled where it is to be cleaned."""
+
+    number = 0
+
+    def __reduce__(self):
+        return refuse, (self.number,)
+
+
+def check_whole(error):
+    assert (error.where, error.problem, error.remedy) == (
+        "x.csv:7",
+        "no answer in this row.",
+        "Name its column.",
+    )
+
+
+def test_an_error_in_a_worker_process_arrives_whole(monkeypatch):
+    monkeypatch.setattr(workers, "_clean_in_worker", refuse)
+    with pytest.raises(DataError) as caught:
+        list(workers._in_processes(iter([1] * 5), SETTINGS, 2))
+    check_whole(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_error_in_a_worker_of_ray_arrives_whole():
+    pytest.importorskip("ray")
+    with pytest.raises(DataError) as caught:
+        list(clean_chunks([Refused()], SETTINGS, CleanSection(engine="ray", num_workers=1)))
+    check_whole(caught.value)
+
+
+PARENT = """
+from multiprocessing import active_children
+from tests.cleaning.test_workers import SETTINGS, chunk
+from burnish.cleaning import workers
+
+if __name__ == "__main__":
+    endless = (chunk(number, 2, 3) for number in iter(int, 1))
+    cleaned = workers._in_processes(endless, SETTINGS, 2)
+    next(cleaned)
+    assert len(active_children()) == 2
+    print("cleaning", flush=True)
+    for _ in cleaned:
+        pass
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert parent.stdout.readline() == "cleaning\n"
+        parent.kill()
+        # The workers have these streams, too: they are at their end when the last of them is gone.
+        _, errors = parent.communicate(timeout=30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
+    assert "Traceback" not in errors
+
+
+def sleeps(seconds):
+    time.sleep(seconds)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_what_workers_are_at_is_not_waited_for_when_the_work_is_given_up(monkeypatch):
+    monkeypatch.setattr(workers, "_clean_in_worker", sleeps)
+    given = itertools.chain([0] * 4, [600] * 9)
+    cleaned = workers._in_processes(given, SETTINGS, 2)
+    next(cleaned)
+    started = time.monotonic()
+    cleaned.close()
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_process_that_is_being_started_does_not_get_ctrl_c():
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('alive')"
+    with workers._without_ctrl_c():
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.stdout, done.stderr) == (b"alive\n", b"")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_ctrl_c_while_processes_are_started_is_not_lost():
+    def start():
+        with workers._without_ctrl_c():
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
 
 
 def test_there_is_at_least_one_free_core():

@@ -169,6 +169,17 @@ def test_a_row_counts_with_all_that_is_said_but_not_with_its_system_prompt():
     ]
 
 
+def test_of_a_row_with_functions_the_calls_are_looked_at_and_the_tools_where_asked():
+    call = {"name": "look_up", "arguments": {"q": ["Add", {"to": "up"}], "n": 3, "ok": True}}
+    messages = (Message("user", "Go."), Message("assistant", "", tool_calls=(call,)))
+    tools = ({"type": "function", "function": {"name": "look_up", "description": "Finds."}},)
+    conversation = Conversation(messages, "x:1", tools)
+    assert text_of(conversation) == "Go.\nlook_up\nAdd\nup"
+    assert text_of(conversation, with_tools=True) == (
+        "Go.\nlook_up\nAdd\nup\nfunction\nlook_up\nFinds."
+    )
+
+
 def test_of_held_out_rows_only_runs_count():
     index = build_index([Item("test", "x:9", f"{ENGLISH}\nTwo.")], 13, halves=False)
     assert find_overlap(passage(ENGLISH, 0, 12), index) is None

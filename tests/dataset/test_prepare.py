@@ -108,7 +108,7 @@ def test_where_nothing_is_left_the_first_row_says_why(tmp_path, tiny_model):
 
 
 def test_rows_that_the_template_refuses_are_rejected_with_the_templates_reason(tmp_path):
-    from tests.test_rendering import of_shape
+    from tests.rendering.shapes import of_shape
 
     model = tmp_path / "model"
     tokenizer = of_shape("gemma")
@@ -215,3 +215,35 @@ def test_training_rows_that_hold_a_held_out_one_are_listed_or_dropped(
 
 def m(role, content):
     return {"role": role, "content": content}
+
+
+def test_train_on_last_learns_the_last_answer_and_is_stored_with_the_row(tmp_path, tiny_model):
+    turns = [("user", "a"), ("assistant", "one"), ("user", "b"), ("assistant", "two")]
+    rows = [
+        {"messages": [{"role": role, "content": f"{text} {i}"} for role, text in turns]}
+        for i in range(12)
+    ]
+    _, run = prepared(recipe_for(tmp_path, tiny_model, rows, "{train_on: last, max_length: 200}"))
+    (row, *_) = datasets.load_from_disk(str(run.split("train")))
+    learned = [label for label in row["labels"] if label != IGNORE_INDEX]
+    said = Conversation.from_json(row["conversation"]).answer
+    assert byte_tokenizer().decode(learned) == said + "<|im_end|>"
+    stored = Conversation.from_json(row["conversation"])
+    assert [m.train for m in stored.messages] == [True, False, True, True]
+
+
+def test_rows_of_which_nothing_is_to_be_learned_are_rejected(tmp_path, tiny_model):
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"q {i}"},
+                {"role": "assistant", "content": f"a {i * 7}", "weight": int(i != 3)},
+            ]
+        }
+        for i in range(10)
+    ]
+    report, run = prepared(recipe_for(tmp_path, tiny_model, rows))
+    assert report["num_rejected"] == {"no_answer_left": 1}
+    (rejected,) = lines(run.folder("prepare") / "rejected.jsonl")
+    assert rejected["text"] == "a 21"
+    assert "train: false" in rejected["reason"]

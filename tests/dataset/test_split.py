@@ -183,6 +183,54 @@ def test_with_strata_rows_added_behind_the_others_move_none():
         assert after[name][: len(before[name])] == before[name]
 
 
+def numbered(name, number, stratum, origin):
+    return grouped(f"{name:016x}/{number}/{stratum}", origin=origin, stratum=stratum)
+
+
+def test_old_rows_of_a_stratum_stay_where_the_founder_of_a_group_goes_for_a_later_row():
+    section = PrepareSection(validation_size=0.3, test_size=0.3)
+    old = [numbered(i, i, "rare", f"x:{i}") for i in range(40)]
+    better = [numbered(i, i, "rare", f"y:{i}") for i in (0, 7, 20)]
+    before = origins(split(old, section))
+    after = origins(split([c for i, c in enumerate(old) if i not in (0, 7, 20)] + better, section))
+    for name in SPLITS:
+        stayed = [o for o in before[name] if o not in ("x:0", "x:7", "x:20")]
+        assert [o for o in after[name] if o.startswith("x")] == stayed
+        assert {f"y{o[1:]}" for o in before[name]} >= {o for o in after[name] if o[0] == "y"}
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sets(st.sampled_from("abcdef"), min_size=1), st.sampled_from(["", "s", "t"])),
+        max_size=12,
+    ),
+    validation=st.floats(0, 0.49),
+    test=st.floats(0, 0.49),
+    seed=st.integers(0, 20),
+)
+def test_few_rows_of_several_groups_and_strata_are_split_or_named(rows, validation, test, seed):
+    many = [
+        grouped(*sorted(names), origin=f"x:{i}", stratum=stratum)
+        for i, (names, stratum) in enumerate(rows)
+    ]
+    section = PrepareSection(validation_size=validation, test_size=test, seed=seed)
+    splits, rejections = assign_splits(many, section)
+    placed = [o for part in origins(splits).values() for o in part]
+    assert sorted([*placed, *(r.origin for r in rejections)]) == sorted(c.origin for c in many)
+    assert bool(splits["train"]) == bool(many)
+
+
+@pytest.mark.parametrize(("num_lost", "is_said"), [(1, False), (2, True)])
+def test_many_rows_between_splits_are_said(capsys, num_lost, is_said):
+    section = PrepareSection()
+    train, test = name_in("train", section), name_in("test", section)
+    old = [grouped(train), grouped(test), *rows(98)]
+    between = [grouped(train, test, origin=f"y:{i}") for i in range(num_lost)]
+    capsys.readouterr()
+    assign_splits(old[: 100 - num_lost] + between, section)
+    assert ("2 of 100 rows are near rows of two splits" in capsys.readouterr().err) == is_said
+
+
 def test_places_in_a_stratum_are_multiples_of_the_golden_ratio():
     assert GOLDEN == pytest.approx(0.6180339887)
     start = place("rare", 42)

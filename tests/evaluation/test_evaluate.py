@@ -34,7 +34,7 @@ def tuned(folder, model, *, sizes="validation_size: 0.2, test_size: 0.2", **over
         f"model: {{{{name_or_path: {model}}}}}\n"
         "data: {{sources: [{{path: {data}}}]}}\n"
         f"prepare: {{{{max_length: 128, {sizes}}}}}\n"
-        "train: {{num_train_epochs: 2, learning_rate: 2e-2, lora: {{r: 2}}}}\n"
+        "train: {{bf16: false, num_train_epochs: 2, learning_rate: 2e-2, lora: {{r: 2}}}}\n"
     )
     loaded = load_recipe(
         write_recipe(folder, text), [f"{name}={value}" for name, value in overrides.items()]

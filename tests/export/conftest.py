@@ -21,7 +21,7 @@ def tuned_run(folder, model, more="allow_pickle: false", **lora):
         f"model: {{{{name_or_path: {model}, {more}}}}}\n"
         "data: {{sources: [{{path: {data}}}]}}\n"
         "prepare: {{max_length: 128, validation_size: 0.2, test_size: 0.2}}\n"
-        "train: {{num_train_epochs: 1, learning_rate: 2e-2, lora: {{r: 2}}}}\n"
+        "train: {{bf16: false, num_train_epochs: 1, learning_rate: 2e-2, lora: {{r: 2}}}}\n"
         "quantize: {{num_samples: 8, group_size: 32}}\n"
     )
     overrides = [f"train.lora.{name}={value}" for name, value in lora.items()]

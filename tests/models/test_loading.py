@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from burnish.errors import MissingExtraError, ModelError
-from burnish.models.loading import load_base, load_whole, pick_device, pick_dtype, set_threads
+from burnish.models import loading
+from burnish.models.loading import (
+    cpu_gain_of_bf16,
+    load_base,
+    load_whole,
+    pick_device,
+    pick_dtype,
+    set_threads,
+)
 from burnish.recipe import ModelSection
 
 
@@ -35,6 +43,19 @@ def test_without_a_gpu_auto_is_float32():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     assert pick_dtype("auto") == torch.float32
+
+
+@pytest.mark.parametrize("gain, dtype", [(1.49, torch.float32), (1.5, torch.bfloat16)])
+def test_a_cpu_trains_in_bfloat16_where_that_is_half_again_as_fast(gain, dtype, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.setattr(loading, "cpu_gain_of_bf16", lambda: gain)
+    assert pick_dtype("auto", training=True) == dtype
+    assert pick_dtype("auto") == torch.float32
+
+
+def test_the_probe_compares_products_in_both_types():
+    assert 0.01 < cpu_gain_of_bf16() < 100
 
 
 def test_a_model_that_is_not_causal_is_refused(tiny_model, tmp_path):
@@ -139,3 +160,11 @@ def test_a_thread_count_that_is_no_number_is_passed_over(monkeypatch, value):
 def test_loading_prints_nothing(tiny_model, capfd):
     load_base(tiny_model, section(tiny_model), dtype=torch.float32)
     assert capfd.readouterr().err == ""
+
+
+def test_the_heap_can_be_steadied_where_there_is_glibc():
+    import platform
+
+    from burnish.models.loading import steady_heap
+
+    assert steady_heap() is (platform.libc_ver()[0] == "glibc")

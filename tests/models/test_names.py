@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import threading
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -179,6 +180,21 @@ def test_a_model_is_fetched_from_the_hub_once(hub, capfd):
     assert hub.asked == []
 
 
+def test_of_a_model_whose_tokenizer_is_asked_for_no_weights_are_fetched(hub):
+    folder = find_model(section("owner/good"), weights=False)
+    assert (folder / "config.json").is_file()
+    assert (folder / "tokenizer.json").is_file()
+    assert not any(folder.glob("*.safetensors"))
+    assert not any(path.endswith((".safetensors", ".bin")) for path in hub.asked)
+    hub.asked.clear()
+    assert find_model(section("owner/good"), weights=False) == folder
+    assert hub.asked == []
+    before = fingerprint(folder, weights=False)
+    assert find_model(section("owner/good")) == folder  # now the weights, too
+    assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    assert fingerprint(folder, weights=False) == before != fingerprint(folder)
+
+
 def test_pickled_weights_are_fetched_only_where_allowed(hub):
     del hub.files["model.safetensors"]
     with pytest.raises(ModelError, match=r"there are no weights|pickle"):
@@ -241,6 +257,23 @@ def test_modelscope_gives_its_folder_from_the_cache_or_the_net(tiny_model, monke
     assert calls == [("owner/name", "v1", False, True), ("owner/name", "v1", False, False)]
 
 
+def test_modelscope_is_asked_for_weights_where_only_the_tokenizer_is_in_its_cache(
+    tiny_model, tmp_path, monkeypatch
+):
+    shutil.copy(tiny_model / "config.json", tmp_path)
+    asked = []
+
+    def snapshot(name, *, revision, allow_patterns, local_files_only):
+        asked.append(("*.safetensors" in allow_patterns, local_files_only))
+        return str(tmp_path if local_files_only else tiny_model)
+
+    package = types.SimpleNamespace(snapshot_download=snapshot)
+    monkeypatch.setitem(sys.modules, "modelscope", package)
+    assert find_model(section("modelscope:owner/name"), weights=False) == tmp_path
+    assert find_model(section("modelscope:owner/name")) == tiny_model
+    assert asked == [(False, True), (True, True), (True, False)]
+
+
 def test_a_model_that_modelscope_does_not_give_is_an_error_with_its_words(monkeypatch):
     modelscope = pytest.importorskip("modelscope")
 
@@ -263,3 +296,11 @@ def test_the_embedded_model_is_found_by_its_name(monkeypatch, tmp_path):
     monkeypatch.setattr(embedded, "fetch", lambda: tmp_path)
     assert find_model(ModelSection()) == tmp_path
     assert names.MODELSCOPE == "modelscope:"
+
+
+def test_a_plan_needs_no_weights(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    section = ModelSection(name_or_path=str(tmp_path))
+    assert find_model(section, weights=False) == tmp_path
+    with pytest.raises(ModelError, match="no weights"):
+        find_model(section)

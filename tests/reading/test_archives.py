@@ -103,14 +103,55 @@ def test_zips_may_be_packed_in_other_ways(tmp_path, compression):
     assert contents(path) == {"x.zip/a.csv": ("头痛" * 99).encode()}
 
 
-def test_names_that_lead_out_of_the_folder_are_only_names(tmp_path):
-    (tmp_path / "in").mkdir()
-    path = write_zip(tmp_path / "in" / "x.zip", {"../../evil.csv": "1"})
-    before = sorted(tmp_path.rglob("*"))
-    assert contents(path) == {}  # hidden, since it begins with a dot
-    path = write_zip(tmp_path / "in" / "x.zip", {"a/../../../evil.csv": "1", "/root.csv": "2"})
-    assert list(contents(path)) == ["x.zip//root.csv"]
-    assert sorted(tmp_path.rglob("*")) == before
+@pytest.mark.parametrize(
+    "name", ["../../evil.csv", "a/../../evil.csv", "/root.csv", "..\\evil.csv", "C:/evil.csv", ".."]
+)
+def test_a_name_that_leads_out_of_the_archive_is_refused(tmp_path, name):
+    path = write_zip(tmp_path / "x.zip", {"good.csv": "1", name: "2"})
+    assert error_of(path) == (
+        f"x.zip: the name of a file in this archive, {name!r}, leads out of it.\n"
+        "  Pack it again with names that begin with no / and no ../, or unpack it yourself."
+    )
+
+
+def test_detours_in_a_name_are_left_out(tmp_path):
+    path = write_zip(tmp_path / "x.zip", {"./a.csv": "1", "b/../c.csv": "2", "d\\e.csv": "3"})
+    assert list(contents(path)) == ["x.zip/a.csv", "x.zip/c.csv", "x.zip/d/e.csv"]
+    path = write_zip(tmp_path / "x.zip", {"./a.csv": "1", "a.csv": "2"})
+    assert error_of(path).startswith("x.zip/a.csv: two files in this archive have this one name.")
+
+
+def test_hidden_files_of_a_zip_are_told(tmp_path):
+    told = []
+    names = ["a.csv", ".b.csv", "__MACOSX/a.csv", "c/~$d.docx", "./.git/e.csv"]
+    path = write_zip(tmp_path / "x.zip", dict.fromkeys(names, "1"))
+    assert [raw.name for raw in members(path, "x.zip", 1.0, told.append)] == ["x.zip/a.csv"]
+    assert told == [
+        "x.zip: skipped 4 hidden files in this archive (.b.csv, __MACOSX/a.csv, c/~$d.docx, ...)"
+    ]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from(["a", "b.csv", ".", "..", ".h", ""]), min_size=1, max_size=4).map(
+            "/".join
+        ),
+        max_size=4,
+        unique=True,
+    )
+)
+def test_every_file_of_a_zip_is_read_told_or_refused(tmp_path_factory, names):
+    names = [name for name in names if name and not name.endswith("/")]
+    path = write_zip(tmp_path_factory.mktemp("zip") / "x.zip", dict.fromkeys(names, "1"))
+    told = []
+    try:
+        read = [raw.name for raw in members(path, "x.zip", 1.0, told.append)]
+    except DataError:
+        return
+    hidden = int(told[0].split()[2]) if told else 0
+    assert len(read) + hidden == len(names)
+    assert all("/../" not in name and "//" not in name for name in read)
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "utf-8"])

@@ -142,3 +142,83 @@ def test_what_was_written_is_read_with_the_lines_on_which_it_stands(rows, end):
     found = rows_of(file.getvalue())
     assert [tuple(row.fields.values()) for row in found] == rows
     assert [row.origin for row in found] == [f"a.csv:{start}" for start in starts]
+
+
+def told_of(text, delimiter=","):
+    told = []
+    lines = io.StringIO(text, newline="")
+    rows = list(csv_rows(lines, "a.csv", delimiter, tell=told.append))
+    return rows, told
+
+
+def as_csv(rows, delimiter=","):
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=delimiter).writerows(rows)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_quote_that_closes_many_rows_later_is_told_with_its_line(end):
+    lines = ["q,a", "q1,a1", 'q2,"a2', *(f"q{n},a{n}" for n in range(3, 40)), 'q40,a40"', "q41,a41"]
+    rows, told = told_of(end.join(lines) + end)
+    assert [row.origin for row in rows] == ["a.csv:2", "a.csv:3", "a.csv:42"]
+    assert told == [
+        "warning: a.csv:3: a quoted field that opens here goes over 38 line ends and seems to "
+        "hold rows of its own. If a quote is not closed there, these rows are lost in it."
+    ]
+
+
+def test_the_line_of_the_field_is_told_and_not_that_of_the_row():
+    text = 'q,i,a\n"one\ntwo","x\n1,2,3\n4,5,6\n7,8,9",a\n'
+    assert told_of(text)[1][0].startswith("warning: a.csv:3: a quoted field that opens here goes")
+
+
+def test_swallowed_rows_may_have_empty_fields_within():
+    rows, told = told_of('q,i,a\nq1,"i1,a1\nq2,,a2\nq3,"",a3\nq4,i4,a4"\n')
+    assert isinstance(rows[0], BadRow)
+    assert len(told) == 1
+
+
+PROSE = [f"Line {n}, which goes on, as lines do; and then it ends." for n in range(200)]
+ONE_COMMA = [f"In the year {n}, nothing happened." for n in range(200)]
+CODE = [
+    line
+    for n in range(50)
+    for line in (f"def f{n}(a, b):", f"    x, y = a, b + {n}", "    print(x,y)", "")
+]
+COLUMN = [f"item{n}," for n in range(200)]
+LISTING = [f"  'k{n}',{n}" for n in range(200)]
+EXAMPLE = ["name,remark", *(f'n{n},"said ""{n}"" twice"' for n in range(200))]
+
+
+@pytest.mark.parametrize("answer", [PROSE, ONE_COMMA, CODE, COLUMN, LISTING, EXAMPLE])
+@pytest.mark.parametrize("num_columns", [2, 3, 4])
+def test_long_answers_that_are_quoted_well_are_not_told(answer, num_columns):
+    row = [*["q"] * (num_columns - 1), "\n".join(answer)]
+    text = as_csv([[f"c{n}" for n in range(num_columns)], row, row])
+    rows, told = told_of(text)
+    assert [row.fields[f"c{num_columns - 1}"] for row in rows] == ["\n".join(answer)] * 2
+    assert told == []
+
+
+def test_a_file_of_one_column_has_no_rows_to_swallow():
+    assert told_of('text\n"a\nb\nc\nd\ne"\n')[1] == []
+
+
+@given(
+    st.integers(2, 4),
+    st.integers(4, 30),
+    st.data(),
+    st.sampled_from([",", "\t"]),
+)
+def test_every_quote_that_swallows_four_plain_rows_is_told(num_columns, num_rows, data, delimiter):
+    field = st.text("abc好 .", min_size=1, max_size=8).map(str.strip).filter(bool)
+    body = [
+        delimiter.join(data.draw(field) for _ in range(num_columns)) for _ in range(num_rows + 1)
+    ]
+    head, _, tail = body[0].rpartition(delimiter)
+    body[0], body[-1] = f'{head}{delimiter}"{tail}', f'{body[-1]}"'
+    header = delimiter.join(f"c{n}" for n in range(num_columns))
+    rows, told = told_of("\n".join([header, *body]) + "\n", delimiter)
+    assert len(rows) == 1
+    assert [text.split(": ")[1] for text in told] == ["a.csv:2"]

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 from hypothesis import example, given
@@ -131,16 +132,20 @@ def test_a_line_that_is_too_long_is_skipped_and_the_next_is_read(monkeypatch):
 
 
 @example(text="0123456\n", piece=8, limit=7)
-@given(text=st.text(), piece=st.integers(1, 9), limit=st.integers(1, 12))
+@example(text="a\r\nb\rc", piece=2, limit=7)
+@given(
+    text=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\ufeff")),
+    piece=st.integers(1, 9),
+    limit=st.integers(1, 12),
+)
 def test_lines_are_those_of_the_text_however_it_is_cut(text, piece, limit):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encodings, "PIECE", piece)
         patch.setattr(encodings, "MAX_ROW_CHARS", limit)
-        found = list(lines(pieces(raw(text.encode()), Encoding("utf-8"), newline="\n")))
-    expected = [line + "\n" for line in text.split("\n")]
-    expected[-1] = expected[-1][:-1]
+        found = list(lines(pieces(raw(text.encode()), Encoding("utf-8"), newline="")))
+    expected = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text)
     shown = [line.length if isinstance(line, LongLine) else line for line in found]
-    assert shown == [line if len(line) <= limit else len(line) for line in expected if line]
+    assert shown == [line if len(line) <= limit else len(line) for line in expected]
 
 
 @given(st.text(alphabet=st.characters(codec="gb18030", exclude_characters="\r\n"), max_size=40))
@@ -173,3 +178,20 @@ def test_an_unreadable_row_shows_its_bytes():
     assert unreadable_row("a:2", "头\udcff\udc0a,x", "UTF-8") == BadRow(
         "a:2", "this row's bytes are not UTF-8; see \\x in its text.", "头\\xff\\x0a,x"
     )
+
+
+def test_a_byte_order_mark_at_the_start_of_a_line_goes():
+    assert read("a\n\ufeffb\nc\ufeffd\n\ufeff".encode()) == ["a\n", "b\n", "c\ufeffd\n", ""]
+
+
+@given(
+    st.lists(st.text("ab", max_size=9), max_size=9),
+    st.lists(st.sampled_from(["\n", "\r", "\r\n"]), min_size=9, max_size=9),
+    st.integers(1, 5),
+)
+def test_lines_of_every_end_are_whole_however_they_are_cut(texts, ends, piece):
+    content = "".join(text + end for text, end in zip(texts, ends, strict=False))
+    expected = io.StringIO(content, newline="").readlines()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encodings, "PIECE", piece)
+        assert read(content.encode(), newline="") == expected

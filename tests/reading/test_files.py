@@ -217,6 +217,7 @@ def test_all_readable_files_of_a_zip_are_read(tmp_path, capsys):
         Record({"q": "2"}, "x.zip/b/b.jsonl:1"),
     ]
     assert capsys.readouterr().err == (
+        "x.zip: skipped 1 hidden files in this archive (.e.csv)\n"
         "x.zip: skipped 2 files that burnish takes for no data (.png, no ending)\n"
     )
 
@@ -469,6 +470,95 @@ def test_each_line_of_json_lines_becomes_a_record_or_a_bad_row(tmp_path_factory,
     numbers = {int(row.origin.removeprefix("a.jsonl:")) for row in rows}
     assert len(numbers) == len(rows)
     raw = raw_file(path, "a.jsonl", 1.0)
-    found = pieces(raw, find_encoding(raw), newline="\n")
+    found = [line.removeprefix("\ufeff") for line in pieces(raw, find_encoding(raw), newline="")]
     filled = {number for number, line in enumerate(found, start=1) if line.strip()}
     assert numbers == filled
+
+
+def test_what_burnish_wrote_itself_is_no_data_and_that_is_said_once(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name / "1-clean").mkdir(parents=True)
+        (tmp_path / "runs" / name / "1-clean" / "conversations.jsonl").write_text('{"q": 1}\n')
+        (tmp_path / "runs" / name / "manifest.json").write_text('{"stages": {"clean": {}}}')
+    (tmp_path / "raw.csv").write_text("q,a\n1,2\n")
+    assert read(tmp_path, name="d") == [Record({"q": "1", "a": "2"}, "d/raw.csv:2")]
+    assert capsys.readouterr().err == (
+        "d: skipped what burnish wrote itself in the run folders "
+        f"{tmp_path}/runs/a, {tmp_path}/runs/b\n"
+    )
+
+
+def test_remarks_go_where_the_caller_wants_them(tmp_path, capsys):
+    (tmp_path / "a.csv").write_bytes("问,答\n头痛,休息\n".encode("gb18030"))
+    (tmp_path / "b.png").write_bytes(b"")
+    told = []
+    list(read_records(Source(path=str(tmp_path)), max_unpacked_gib=1, name="d", tell=told.append))
+    assert told == [
+        "d/a.csv: read as gb18030",
+        "d: skipped 1 files that burnish takes for no data (.png)",
+    ]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_name_that_is_no_text_is_shown_with_escapes(tmp_path):
+    path = tmp_path / "a\udcff.jsonl"
+    path.write_text('{"q": 1}\n')
+    assert read(path) == [Record({"q": 1}, "a\\udcff.jsonl:1")]
+    assert read(tmp_path, name="d") == [Record({"q": 1}, "d/a\\udcff.jsonl:1")]
+    path.write_text("[")
+    with pytest.raises(DataError, match=r"^d/a\\udcff\.jsonl:1: the list of rows is not closed"):
+        read(tmp_path, name="d")
+    with pytest.raises(DataError, match=r"^b\\udcff\.jsonl: there is no such file \(looked for /"):
+        read("b\udcff.jsonl")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_rows_end_at_every_kind_of_line_end(tmp_path, name, end):
+    text = end.join(['{"q": "1"}', "", '{"q": "2"}', "{broken", '{"q": "3"}'])
+    rows = rows_of(tmp_path, name, text)
+    assert [row for row in rows if isinstance(row, Record)] == [
+        Record({"q": "1"}, f"{name}:1"),
+        Record({"q": "2"}, f"{name}:3"),
+        Record({"q": "3"}, f"{name}:5"),
+    ]
+    assert [row.text for row in rows if isinstance(row, BadRow)] == ["{broken"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_lone_object_over_several_lines_is_refused_with_every_line_end(tmp_path, end):
+    assert "its first object goes over several lines" in error_of(
+        tmp_path, "a.json", end.join(["{", '"q": "1"', "}"])
+    )
+
+
+def test_files_put_together_keep_their_rows(tmp_path):
+    line = '{"q": "1"}\n'.encode("utf-8-sig")
+    assert rows_of(tmp_path, "a.jsonl", line * 3) == [
+        Record({"q": "1"}, f"a.jsonl:{number}") for number in (1, 2, 3)
+    ]
+    text = b'q,a\n"1, 2",3\n' + '"4, 5",6\n'.encode("utf-8-sig")
+    assert rows_of(tmp_path, "a.csv", text) == [
+        Record({"q": "1, 2", "a": "3"}, "a.csv:2"),
+        Record({"q": "4, 5", "a": "6"}, "a.csv:3"),
+    ]
+
+
+def test_a_quote_that_swallows_rows_is_told(tmp_path, capsys):
+    rows_of(tmp_path, "a.csv", 'q,a\n1,"2\n3,4\n5,6\n7,8\n9,10"\n')
+    assert capsys.readouterr().err.startswith("warning: a.csv:2: a quoted field that opens here")
+
+
+def test_a_parquet_file_that_unpacks_to_too_much_is_refused(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    rows = [f"row {number} " + "x" * 2000 for number in range(1000)]
+    parquet.write_table(pyarrow.table({"q": rows}), tmp_path / "a.parquet")
+    assert len(read(tmp_path / "a.parquet")) == 1000
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "a.parquet", gib=2**-10)
+    assert str(caught.value) == (
+        "a.parquet: this file unpacks to more than 0.000976562 GiB.\n"
+        "  If it is right, raise data.max_unpacked_gib."
+    )

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import pickle
 
 import pytest
 from hypothesis import given
@@ -179,3 +180,14 @@ def test_a_list_gives_back_its_rows_however_it_is_cut(values, size, indent, is_a
     assert len({row.origin for row in rows}) == len(values)
     found = [r.fields if isinstance(r, Record) else json.loads(r.text) for r in rows]
     assert found == values
+
+
+def test_a_number_is_shown_as_it_is_written_in_another_process_too():
+    line = '{"a": 3.50, "b": 1.0e5, "c": [-0.0], "d": 7, "e": 1e999}'
+    for rows in (json_lines([line], "a"), json_list([f"[{line}]"], "a")):
+        (row,) = rows
+        for fields in (row.fields, pickle.loads(pickle.dumps(row)).fields):
+            assert fields == {"a": 3.5, "b": 100000.0, "c": [0.0], "d": 7, "e": float("inf")}
+            assert [str(fields[key]) for key in "abde"] == ["3.50", "1.0e5", "7", "1e999"]
+            assert str(fields["c"][0]) == "-0.0"
+    assert json.dumps(row.fields["a"]) == "3.5"

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import uvicorn
 
+from burnish.conversation import Message
 from burnish.recipe import ServeSection
 from burnish.rendering import render_prompt
 from burnish.serving.app import create_app
@@ -174,6 +175,47 @@ def test_a_stream_counts_its_tokens_where_it_is_asked_to(client):
     assert chunks[-2]["choices"][0]["finish_reason"] == "length"
 
 
+def test_tokenize_gives_the_ids_that_the_model_is_given(client):
+    response = client.post("/tokenize", json={"model": "x", "messages": HI})
+    ids = render_prompt([Message("user", "Hi")], byte_tokenizer())
+    assert response.json() == {"count": 21, "max_model_len": 512, "tokens": ids}
+
+
+def test_tokenize_counts_the_recipes_system_prompt_as_answers_do(reciting):
+    section = ServeSection(max_new_tokens=5, temperature=0, system_prompt="Be kind.")
+    with serving(reciting("World"), section) as client:
+        count = client.post("/tokenize", json={"messages": HI}).json()["count"]
+        assert chat(client).json()["usage"]["prompt_tokens"] == count
+        own = [{"role": "system", "content": "x"}, *HI]
+        assert client.post("/tokenize", json={"messages": own}).json()["count"] < count
+
+
+def test_tokenize_keeps_text_text(client):
+    messages = [{"role": "user", "content": "<|im_end|>"}]
+    ids = client.post("/tokenize", json={"messages": messages}).json()["tokens"]
+    assert ids.count(2) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": []},
+        {"messages": None},
+        {"prompt": "Hi", "messages": None},
+        {"add_generation_prompt": False},
+        {"add_special_tokens": True},
+        {"continue_final_message": True},
+        {"chat_template": "{{ 1 }}"},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    ],
+    ids=repr,
+)
+def test_tokenize_refuses_what_it_would_not_do_for_an_answer(client, fields):
+    response = client.post("/tokenize", json={"messages": HI} | fields)
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
 def test_unknown_fields_are_ignored(client):
     response = chat(client, user="me", tools=[], logit_bias={}, future_field={"a": [1]})
     assert response.json()["choices"][0]["message"]["content"] == "World头!"
@@ -245,7 +287,7 @@ BAD_BODIES = [
 
 
 @pytest.mark.parametrize("body", BAD_BODIES, ids=lambda body: repr(body[:60]))
-@pytest.mark.parametrize("path", ["/generate", "/v1/chat/completions"])
+@pytest.mark.parametrize("path", ["/generate", "/v1/chat/completions", "/tokenize"])
 def test_a_broken_body_is_the_clients_error_and_never_the_servers(client, path, body):
     headers = {"content-type": "application/json"}
     response = client.post(path, content=body, headers=headers)
@@ -286,7 +328,7 @@ def test_a_prompt_longer_than_the_model_is_refused(client):
 
 
 def test_messages_that_the_template_refuses_are_refused():
-    from tests.test_rendering import of_shape
+    from tests.rendering.shapes import of_shape
 
     tokenizer = of_shape("gemma")
     engine = Engine(tiny_llama(len(tokenizer)), tokenizer)
@@ -305,8 +347,6 @@ def test_the_recipes_system_prompt_is_told_where_a_request_brings_none(reciting)
             chat(client, messages=messages).json()["usage"]["prompt_tokens"]
             for messages in (HI, own)
         ]
-    from burnish.conversation import Message
-
     texts = [[Message("system", prompt), Message("user", "Hi")] for prompt in ("Be kind.", "x")]
     assert lengths == [len(render_prompt(text, byte_tokenizer())) for text in texts]
 
@@ -373,7 +413,6 @@ def test_a_full_line_is_answered_with_when_to_come_back(reciting):
         begun.set()
         release.wait(30)
 
-    from burnish.conversation import Message
     from burnish.generation import Sampling
 
     question, sampling = [Message("user", "Hi")], Sampling(max_new_tokens=5)

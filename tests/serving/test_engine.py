@@ -101,7 +101,7 @@ def test_an_answer_gets_no_more_than_the_room_that_is_left(reciting):
 
 
 def test_messages_that_the_template_refuses_are_refused_at_once():
-    from tests.test_rendering import of_shape
+    from tests.rendering.shapes import of_shape
 
     tokenizer = of_shape("gemma")
     engine = Engine(tiny_llama(len(tokenizer)), tokenizer)

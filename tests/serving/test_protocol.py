@@ -116,3 +116,13 @@ def test_half_a_character_is_refused_from_json_too():
 
 def test_usage_adds_up():
     assert usage(3, 4) == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+
+
+def test_reasoning_that_a_client_sends_back_reaches_the_template():
+    told = {"role": "assistant", "content": "b", "reasoning_content": "so"}
+    more = {"role": "user", "content": "c", "reasoning_content": None}
+    request = ChatRequest(messages=[*HI, told, more])
+    assert request.conversation(None)[-2:] == [
+        Message("assistant", "b", reasoning_content="so"),
+        Message("user", "c"),
+    ]

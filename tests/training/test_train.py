@@ -26,6 +26,7 @@ TRAIN = {
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 2,
     "logging_steps": 1,
+    "bf16": False,  # `auto` would go by the machine
     "lora": {"r": 2, "lora_dropout": 0.1},
 }
 
@@ -34,7 +35,7 @@ STILL = {"learning_rate": 1e-12, "lr_scheduler_type": "constant"}
 
 
 def prepared(folder, model, train_settings=None, prepare="validation_size: 0.2, test_size: 0.2"):
-    """A recipe whose clean and prepare stages are done; 26 rows to train on, 4 steps an epoch."""
+    """A recipe whose clean and prepare stages are done; 25 rows to train on, 4 steps an epoch."""
     folder.mkdir(exist_ok=True)
     text = (
         "run_dir: {folder}/run\n"
@@ -94,7 +95,8 @@ def test_settings_reach_hugging_faces_arguments_under_their_own_names(tmp_path):
     )
     assert (args.num_train_epochs, args.learning_rate, args.weight_decay) == (1.5, 3e-4, 0.1)
     assert (args.per_device_train_batch_size, args.per_device_eval_batch_size) == (3, 5)
-    assert (args.gradient_accumulation_steps, args.max_grad_norm) == (7, 0.5)
+    # A step's records come as one batch; the trainer itself accumulates over its rows.
+    assert (args.gradient_accumulation_steps, args.max_grad_norm) == (1, 0.5)
     assert (args.lr_scheduler_type.value, args.optim.value) == ("linear", "adafactor")
     assert (args.seed, args.eval_steps, args.save_steps, args.logging_steps) == (7, 5, 10, 2)
     assert (args.eval_strategy.value, args.save_strategy.value) == ("steps", "steps")
@@ -167,7 +169,7 @@ def test_a_run_reports_what_its_files_hold(tmp_path, tiny_model):
     assert report.validation_loss == pytest.approx(min(validation.values()))
     assert report.best_step == min(validation, key=validation.get)
     assert min(validation.values()) < 5.5
-    assert report.supervised_tokens == 3 * 26 * 10  # "Answer N." and its stop token
+    assert report.supervised_tokens == 3 * 25 * 10  # "Answer N." and its stop token
     assert report.dtype == "float32"
     assert report.trainable_parameters == 2 * 2 * (2 * 64 + 2 * 48 + 3 * 96)
     assert (folder / "loss.png").is_file()
@@ -223,6 +225,61 @@ def test_bfloat16_and_gradient_checkpointing_work_on_any_machine(tmp_path, tiny_
     assert report.train_loss == pytest.approx(5.54, abs=0.2)
 
 
+# --- the loop --------------------------------------------------------------------------------
+
+
+def losses(run):
+    lines = metrics_module.read_metrics(run.folder("train") / "metrics.jsonl")
+    names = ("train/loss", "validation/loss")
+    return [line[name] for line in lines for name in names if name in line]
+
+
+LOOPS = [
+    {"backend": "transformers"},
+    {"backend": "fast"},
+    {"packing": False},
+    {"row_length": 130},
+    {"share_prefixes": False},
+    {"gradient_checkpointing": 1},
+]
+
+
+def test_how_rows_are_made_and_computed_does_not_change_the_losses(tmp_path, tiny_model, capfd):
+    _, run = go(prepared(tmp_path / "plain", tiny_model, FAST | {"num_train_epochs": 1}))
+    assert "rows go through the fast path" in capfd.readouterr().err
+    expected = losses(run)
+    assert len(expected) == 5
+    for number, settings in enumerate(LOOPS):
+        loaded = prepared(
+            tmp_path / str(number), tiny_model, FAST | {"num_train_epochs": 1} | settings
+        )
+        _, run = go(loaded)
+        assert losses(run) == pytest.approx(expected, abs=1e-4)
+        own = "rows go through the model's own forward: the recipe says so"
+        assert (own in capfd.readouterr().err) == ("transformers" in settings.values())
+
+
+def test_a_run_says_why_it_does_not_take_the_fast_path(tmp_path, tiny_model, capfd):
+    go(prepared(tmp_path, tiny_model, {"max_steps": 1}))
+    said = capfd.readouterr().err
+    assert "rows go through the model's own forward: lora_dropout is not 0" in said
+
+
+def test_a_fast_path_that_cannot_be_taken_stops_a_run_that_asks_for_it(tmp_path, tiny_model):
+    with pytest.raises(TrainingError, match=r"train\.backend: .*lora_dropout is not 0"):
+        go(prepared(tmp_path, tiny_model, {"backend": "fast"}))
+
+
+def test_a_step_counted_in_tokens_has_about_so_many(tmp_path, tiny_model):
+    settings = FAST | {"num_train_epochs": 1, "tokens_per_step": 300}
+    report, run = go(prepared(tmp_path, tiny_model, settings))
+    from datasets import load_from_disk
+
+    tokens = sum(len(ids) for ids in load_from_disk(str(run.split("train")))["input_ids"])
+    assert report.steps == -(-tokens // 300)
+    assert report.supervised_tokens == 25 * 10
+
+
 # --- trackers --------------------------------------------------------------------------------
 
 
@@ -254,12 +311,18 @@ def test_tensorboard_gets_the_losses_where_it_is_installed(tmp_path, tiny_model)
 # --- runs that end early ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [6, 9])
+FAST = {"lora": {"r": 2}}
+"""Without dropout the tiny model takes the fast path."""
+
+
+@pytest.mark.parametrize("step, settings", [(6, {}), (9, FAST), (6, {"tokens_per_step": 200})])
 def test_an_interrupted_run_goes_on_to_the_very_same_adapter(
-    tmp_path, tiny_model, monkeypatch, capfd, step
+    tmp_path, tiny_model, monkeypatch, capfd, step, settings
 ):
-    whole, whole_run = go(prepared(tmp_path / "whole", tiny_model))
-    loaded = prepared(tmp_path / "cut", tiny_model)
+    settings = {"save_strategy": "steps", "eval_strategy": "steps", "eval_steps": 4, **settings}
+    settings |= {"save_steps": 4, "max_steps": 12}
+    whole, whole_run = go(prepared(tmp_path / "whole", tiny_model, settings))
+    loaded = prepared(tmp_path / "cut", tiny_model, settings)
     with monkeypatch.context() as patch:
         stop_at(patch, step)
         with pytest.raises(KeyboardInterrupt):
@@ -359,7 +422,7 @@ def test_memory_that_runs_out_is_told_with_what_to_lower(tmp_path, tiny_model, m
     def out_of_memory(self, *args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(BurnishTrainer, "compute_loss", out_of_memory)
+    monkeypatch.setattr(BurnishTrainer, "training_step", out_of_memory)
     with pytest.raises(TrainingError, match="step 1: memory ran out") as caught:
         go(prepared(tmp_path, tiny_model))
     assert "per_device_train_batch_size" in caught.value.remedy
@@ -387,3 +450,17 @@ def test_nothing_of_transformers_own_bars_reaches_the_terminal(tmp_path, tiny_mo
     assert "Loading weights" not in said
     assert "Writing model shards" not in said
     assert "Warning" not in said
+
+
+def test_training_is_refused_where_the_audit_of_the_labels_found_errors(tiny_recipe):
+    run = RunDir(tiny_recipe.run_dir)
+    for stage in ("clean", "prepare"):
+        run_stage(stage, tiny_recipe)
+    path = run.folder("prepare") / "audit.json"
+    report = json.loads(path.read_text(encoding="utf-8"))
+    finding = {"name": "masked_stop_token", "level": "error", "count": 3}
+    finding |= {"what": "not learned", "remedy": "Mend it.", "first": ["x:1"]}
+    path.write_text(json.dumps(report | {"findings": [finding]}), encoding="utf-8")
+    recipe = tiny_recipe.recipe
+    with pytest.raises(TrainingError, match="masked_stop_token in 3 rows, first x:1"):
+        train(recipe.model, recipe.train, run)

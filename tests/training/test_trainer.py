@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,10 +14,12 @@ from transformers import Trainer
 
 from burnish.errors import TrainingError
 from burnish.recipe import LoraSettings, TrainSection
-from burnish.scoring import collate
 from burnish.training.adapter import add_adapter
+from burnish.training.backends import choose_backend
+from burnish.training.loss import PLAIN, LossTerms
+from burnish.training.steps import StepBatches
 from burnish.training.train import training_arguments
-from burnish.training.trainer import BurnishTrainer
+from burnish.training.trainer import BurnishTrainer, Packing
 from tests.conftest import tiny_llama
 
 
@@ -38,7 +44,7 @@ def adapted():
     return model
 
 
-def trainer_for(tmp_path, model, examples, validation=(), **settings):
+def trainer_for(tmp_path, model, examples, validation=(), terms=PLAIN, **settings):
     section = TrainSection(
         **{
             "num_train_epochs": 1,
@@ -50,15 +56,22 @@ def trainer_for(tmp_path, model, examples, validation=(), **settings):
             **settings,
         }
     )
-    data = [{"input_ids": i, "labels": labels, "length": len(i)} for i, labels in examples]
+    backend = choose_backend(model, examples, wanted=section.backend, terms=terms, num_recomputed=0)
     return BurnishTrainer(
         model=model,
         args=training_arguments(section, tmp_path, has_validation=bool(validation)),
-        train_dataset=data,
-        eval_dataset=data if validation else None,
-        data_collator=lambda batch: collate([(r["input_ids"], r["labels"]) for r in batch]),
+        train_dataset=[{"input_ids": i, "labels": labels} for i, labels in examples],
+        eval_dataset=examples if validation else None,
         validation=validation,
         keep=2,
+        backend=backend,
+        packing=Packing(section.row_length, section.packing, section.share_prefixes),
+        steps=StepBatches(
+            [len(ids) for ids, _ in examples],
+            records=section.per_device_train_batch_size * section.gradient_accumulation_steps,
+            tokens=section.tokens_per_step,
+            seed=section.seed,
+        ),
     )
 
 
@@ -79,13 +92,15 @@ class Gradients:
         trainer.add_callback(Catch())
 
 
-def gradients(tmp_path, size, steps):
+def gradients(tmp_path, size, steps, **settings):
+    """The gradient and the loss of one step of all rows."""
     trainer = trainer_for(
         tmp_path,
         adapted(),
         rows(),
         per_device_train_batch_size=size,
         gradient_accumulation_steps=steps,
+        **settings,
     )
     caught = Gradients(trainer)
     output = trainer.train()
@@ -93,14 +108,18 @@ def gradients(tmp_path, size, steps):
     return seen, output.training_loss
 
 
-def plain_loop():
+def plain_loop(label_smoothing=0.0):
     """Loss and gradients of all rows one by one: the sum of losses over the sum of tokens."""
     model = adapted()
     total, count = torch.zeros(()), 0
     for ids, labels in rows():
         logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
         total = total + torch.nn.functional.cross_entropy(
-            logits, torch.tensor(labels[1:]), ignore_index=-100, reduction="sum"
+            logits,
+            torch.tensor(labels[1:]),
+            ignore_index=-100,
+            reduction="sum",
+            label_smoothing=label_smoothing,
         )
         count += sum(label != -100 for label in labels[1:])
     loss = total / count
@@ -120,8 +139,28 @@ def test_the_gradient_is_that_of_the_mean_over_all_supervised_tokens(tmp_path, s
         torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [1, 3, 8])
-def test_the_validation_loss_does_not_depend_on_the_batch_size(tmp_path, size):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"backend": "transformers"},
+        {"packing": False},
+        {"row_length": 16},
+        {"row_length": 16, "backend": "transformers"},
+        {"share_prefixes": False},
+    ],
+    ids=str,
+)
+def test_backend_and_packing_change_neither_loss_nor_gradient(tmp_path, settings):
+    expected, expected_loss = plain_loop()
+    found, loss = gradients(tmp_path, 8, 1, **settings)
+    assert loss == pytest.approx(expected_loss, abs=1e-6)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["fast", "transformers"])
+@pytest.mark.parametrize("size, row_length", [(1, 8), (3, 30), (8, 1024)])
+def test_the_validation_loss_does_not_depend_on_the_batch_size(tmp_path, size, row_length, backend):
     _, expected = plain_loop()
     trainer = trainer_for(
         tmp_path,
@@ -129,9 +168,58 @@ def test_the_validation_loss_does_not_depend_on_the_batch_size(tmp_path, size):
         rows(),
         rows(),
         per_device_eval_batch_size=size,
+        row_length=row_length,
+        backend=backend,
         eval_strategy="epoch",
     )
     assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def seen_batches(trainer):
+    """The records of every step, as training takes them."""
+    seen = []
+    original = trainer._packing.rows
+
+    class Watching:
+        def rows(self, records, backend):
+            seen.append(sorted(tuple(ids) for ids, _ in records))
+            return original(records, backend)
+
+    trainer._packing = Watching()
+    trainer.train()
+    return seen
+
+
+def test_every_epoch_takes_all_records_once_in_an_order_of_its_own(tmp_path):
+    settings = {"num_train_epochs": 2, "per_device_train_batch_size": 3}
+    trainer = trainer_for(tmp_path, adapted(), rows(), gradient_accumulation_steps=1, **settings)
+    seen = seen_batches(trainer)
+    assert [len(batch) for batch in seen] == [3, 3, 2, 3, 3, 2]
+    everything = sorted(tuple(ids) for ids, _ in rows())
+    for epoch in (seen[:3], seen[3:]):
+        assert sorted(ids for batch in epoch for ids in batch) == everything
+    assert seen[:3] != seen[3:]
+    again = trainer_for(tmp_path, adapted(), rows(), gradient_accumulation_steps=1, **settings)
+    assert seen_batches(again) == seen
+
+
+def test_a_step_counted_in_tokens_takes_about_so_many(tmp_path):
+    trainer = trainer_for(tmp_path, adapted(), rows(), tokens_per_step=30, num_train_epochs=2)
+    seen = seen_batches(trainer)
+    total = sum(len(ids) for ids, _ in rows())
+    assert len(seen) == 2 * -(-total // 30) == trainer.state.global_step
+    longest = max(len(ids) for ids, _ in rows())
+    share = total / (len(seen) / 2)
+    assert all(abs(sum(map(len, batch)) - share) < longest for batch in seen)
+
+
+@pytest.mark.parametrize("backend", ["fast", "transformers"])
+def test_smoothing_is_in_the_loss_once(tmp_path, backend):
+    _, expected = plain_loop(label_smoothing=0.5)
+    assert expected != pytest.approx(plain_loop()[1], abs=1e-4)
+    terms = LossTerms(label_smoothing=0.5)
+    trainer = trainer_for(tmp_path, adapted(), rows(), terms=terms, backend=backend)
+    assert trainer.train().training_loss == pytest.approx(expected, abs=1e-6)
 
 
 def test_counters_count_tokens_and_the_mean_loss(tmp_path):
@@ -183,7 +271,7 @@ def test_a_run_without_gradients_is_refused(tmp_path):
         ("_get_output_dir", ["self", "trial"]),
         ("_save_checkpoint", ["self", "model", "trial"]),
         ("_load_best_model", ["self"]),
-        ("compute_loss", ["self", "model", "inputs", "return_outputs", "num_items_in_batch"]),
+        ("get_train_dataloader", ["self"]),
         ("training_step", ["self", "model", "inputs", "num_items_in_batch"]),
         ("evaluate", ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"]),
     ],
@@ -198,3 +286,51 @@ def test_stock_saving_still_asks_for_its_folder_where_it_is_replaced():
     assert "self._get_output_dir(" in source
     assert "best_model_checkpoint" in inspect.getsource(Trainer._load_best_model)
     assert "loss_is_scaled_for_ga" in inspect.getsource(Trainer.training_step)
+
+
+RANK = """
+import sys
+from pathlib import Path
+import torch
+from tests.training.test_trainer import trainer_for, adapted, rows
+folder = Path(sys.argv[1])
+trainer = trainer_for(
+    folder / "run", adapted(), rows(), learning_rate=1e-2, warmup_ratio=0, num_train_epochs=3,
+    per_device_train_batch_size=int(sys.argv[2]), gradient_accumulation_steps=1, logging_steps=1,
+)
+trainer.train()
+state = {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}
+losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+saved = (state, trainer.counters, losses)
+torch.save(saved, folder / f"{trainer.accelerator.process_index}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path):
+
+    script = tmp_path / "rank.py"
+    script.write_text(RANK, encoding="utf-8")
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    results = {}
+    for ranks, size in ((1, 8), (2, 4)):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command = [sys.executable, *launch, str(script), str(folder), str(size)]
+        subprocess.run(command, check=True, env=environment, capture_output=True)
+        results[ranks] = [
+            torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(ranks)
+        ]
+    ((expected, counters, losses),) = results[1]
+    for state, own, logged in results[2]:
+        assert (own.tokens, own.supervised_tokens) == (counters.tokens, counters.supervised_tokens)
+        assert own.loss == pytest.approx(counters.loss, rel=1e-5)
+        assert logged == pytest.approx(losses, rel=1e-4)
+        for name, weight in expected.items():
+            torch.testing.assert_close(state[name], weight, rtol=0, atol=1e-5)
+            assert torch.equal(state[name], results[2][0][0][name])

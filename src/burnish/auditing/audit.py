@@ -6,6 +6,7 @@ It cleans into a folder of its own that is gone afterwards, and reads what came 
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.auditing.measures import LANGUAGES, Bar, covering_length, histogram, percentiles
+from burnish.auditing.measures import LANGUAGES
 from burnish.auditing.page import render_page
 from burnish.auditing.repeats import Repeats, find_repeats, origins_of
 from burnish.auditing.report import AuditReport, Copy, Examples, Lengths
@@ -30,6 +31,7 @@ from burnish.cleaning.parts import Parts
 from burnish.cleaning.row import RowResult
 from burnish.cleaning.text import REPAIRS
 from burnish.errors import DataError, RunError
+from burnish.lengths import Bar, covering_length, histogram, percentiles
 from burnish.progress import track
 from burnish.recipe import CleanSection, Recipe
 from burnish.run_dir import write_text
@@ -81,7 +83,7 @@ def audit(
 def _check_page(page: Path, looked_at: Sequence[str]) -> None:
     if page.is_dir():
         raise _no_page(page, "this is a folder.")
-    if any(page.absolute() == Path(path).expanduser().absolute() for path in looked_at):
+    if any(page.absolute() == Path(os.path.expanduser(path)).absolute() for path in looked_at):
         raise _no_page(page, "the page would take the place of what is looked at.")
 
 

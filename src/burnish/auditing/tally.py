@@ -235,4 +235,4 @@ def _texts_changed_by(name: str, conversation: Conversation) -> Iterator[str]:
 
 def _texts(conversation: Conversation) -> Iterator[str]:
     for message in conversation.messages:
-        yield from filter(None, (message.content, message.input))
+        yield from filter(None, (message.content, message.input, message.reasoning_content))

@@ -40,7 +40,7 @@ class TokenCounter:
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._problem = ""
         try:
-            self._tokenizer = load_tokenizer(find_model(model), model)
+            self._tokenizer = load_tokenizer(find_model(model, weights=False), model)
         except BurnishError as error:
             self._problem = f"{error.where}: {error.problem}"
             warn(f"no lengths in tokens: {self._problem} {error.remedy}".rstrip())

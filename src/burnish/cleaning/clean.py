@@ -185,17 +185,23 @@ def chunks_of(data: DataSection) -> Iterator[Chunk]:
             row_file = _PLACE.sub("", row.origin)
             is_full = len(rows) == CHUNK_ROWS or num_chars >= CHUNK_CHARS
             if rows and (is_full or row_file != file):
+                layout = layout or _layout(source, rows, index)
                 yield Chunk(number, index, layout, tuple(rows))
                 number, rows, num_chars = number + 1, [], 0
             if row_file != file:
                 file, layout = row_file, ""
-            if not layout and isinstance(row, Record):
-                layout = layout_of(source, row, f"data.sources[{index}]")
             rows.append(row)
             num_chars += _num_chars(row.fields if isinstance(row, Record) else row.text)
         if rows:
+            layout = layout or _layout(source, rows, index)
             yield Chunk(number, index, layout, tuple(rows))
             number += 1
+
+
+def _layout(source: Source, rows: Sequence[Record | BadRow], index: int) -> str:
+    """The layout that the first rows of a file tell; empty where none of them can be read."""
+    records = [row for row in rows if isinstance(row, Record)]
+    return layout_of(source, records, f"data.sources[{index}]") if records else ""
 
 
 def _num_chars(value: Any) -> int:

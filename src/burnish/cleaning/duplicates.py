@@ -51,7 +51,8 @@ class Duplicates:
         similarity: the Jaccard of the two; 1 for a row equal to its kept one, 0 for a kept row.
             A row equal to a near-duplicate has that one's. [rows]
         pairs: linked rows, the earlier and the later one; sorted by the later. [pairs, 2]
-        akin: rows that are no duplicates, but nearly the same question; likewise. [pairs, 2]
+        akin: rows that are no duplicates but near, as a whole or in what they ask; likewise.
+            [pairs, 2]
     """
 
     first: Rows
@@ -115,7 +116,7 @@ def signatures(
 
 
 def _text(message: Message) -> str:
-    parts = [message.content, message.input]
+    parts = [message.reasoning_content, message.content, message.input]
     if message.tool_calls:
         parts.append(_json(message.tool_calls))
     return "\n".join(filter(None, parts))
@@ -123,6 +124,8 @@ def _text(message: Message) -> str:
 
 def _squeezed(message: Message) -> str:
     text = f"{' '.join(message.content.split())}\x1f{' '.join(message.input.split())}"
+    if message.reasoning_content:
+        text += f"\x1f{' '.join(message.reasoning_content.split())}"
     return text + (f"\x1f{_json(message.tool_calls)}" if message.tool_calls else "")
 
 
@@ -183,24 +186,30 @@ def find_duplicates(
 
 
 def _verified(found: tuple[Rows, Rows], like: Likeness, track: Track) -> tuple[Rows, Rows]:
-    """The candidates that are alike, and the others that ask nearly the same.
+    """The candidates that are alike, and the others that must share a split with them.
 
-    A row that is like an earlier one need not be compared with that one's own partners.
+    A row that is like an earlier one need not be compared with that one's own partners, nor one
+    that has joined a group with the others that are in it.
     """
+    group_of: dict[int, int] = {}
     partners: dict[int, set[int]] = {}
     pairs: list[tuple[int, int]] = []
     akin: list[tuple[int, int]] = []
     total = int(np.count_nonzero(np.diff(found[1], prepend=-1)))
     for row, earlier in track(grouped(*found), "near-duplicates", total=total, unit="rows"):
         linked: set[int] = set()
+        joined: set[int] = set()
         for other in earlier:
             if not linked.isdisjoint(partners.get(other, ())):
                 continue
             if like(other, row):
                 linked.add(other)
                 pairs.append((other, row))
-            elif like.asks_the_same(other, row):
+                joined.add(group_of.get(other, other))
+            elif group_of.get(other, other) not in joined and like.belong_together(other, row):
                 akin.append((other, row))
+                joined.add(group_of.get(other, other))
+        group_of[row] = min(joined, default=row)
         if linked:
             partners[row] = linked
     return _pairs(pairs), _pairs(akin)
@@ -272,8 +281,10 @@ def assign_groups(
     """The groups of each row: rows that share one must share a split.
 
     A row that is linked to no earlier row founds a group, named by its index; another one belongs
-    to the groups of all earlier rows that it is linked to. So rows that are appended never change
-    the groups of the rows before them; a row that links two groups names both.
+    to the first group of each earlier row that it is linked to. So rows that are appended never
+    change the groups of the rows before them; a row that links two groups names both. What is
+    linked to such a row joins the older group alone: if the two are on different sides, the row
+    between them is left out, and should not take others with it.
 
     Args:
         num_rows: how many rows there are.
@@ -289,5 +300,5 @@ def assign_groups(
     order = np.argsort(right, kind="stable")
     groups: list[tuple[int, ...]] = [(row,) for row in range(num_rows)]
     for row, earlier in grouped(left[order], right[order]):
-        groups[row] = tuple(sorted({group for other in earlier for group in groups[other]}))
+        groups[row] = tuple(sorted({groups[other][0] for other in earlier}))
     return groups

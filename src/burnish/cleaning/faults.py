@@ -82,7 +82,7 @@ def faults_of(conversation: Conversation) -> tuple[str, ...]:
     texts = [
         text
         for message in conversation.messages
-        for text in (message.content, message.input)
+        for text in (message.content, message.input, message.reasoning_content)
         if text
     ]
     return tuple(name for name, fault in FAULTS.items() if any(fault.is_in(text) for text in texts))

@@ -44,7 +44,7 @@ def _before(match: re.Match[str], length: int) -> str:
 _MOBILE = re.compile(
     rf"((?:[(（]\+?86[)）][- ]?|\+86[- ]?|(?:{_BEFORE}(?<!\s-)|(?<=[Tt]el)|(?<=TEL)|(?<=[Pp]hone)"
     r"|(?<=[Mm]obile)|(?<=[VvWw][Xx]))(?:(?:00)?86[- ]?)?)"
-    rf"1[3-9]\d(?:[- ]?\d{{4}}){{2}}){_AFTER}",
+    rf"1[3-9]\d(?:(?:[- ]?\d{{4}}){{2}}|(?:\.\d{{4}}){{2}})){_AFTER}",
     re.ASCII,
 )
 _TOLL_FREE = re.compile(r"1(?:800|833|844|855|866|877|888)[2-9]\d{6}")

@@ -6,7 +6,8 @@ Add a layout: write a function, add a line to LAYOUTS and to Source.layout in re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from burnish.cleaning.transcripts import is_transcript, parse_transcript
@@ -24,6 +25,9 @@ from burnish.recipe import Columns, Source
 
 TEXT_NAMES = ("text", "dialogue", "dialog", "conversation", "content")
 """Names by which a column that holds a whole transcript is recognised, the likeliest first."""
+
+NUM_LOOKED_AT = 100
+"""So many rows at the start of a file say what its columns are; not each row must have them all."""
 
 _WITH_TOOLS = ("messages", "sharegpt")
 _PAIRS_AS_TEXT = re.compile(r"\s*\[\s*\[")
@@ -58,36 +62,62 @@ def _has_words(text: str) -> bool:
     return False
 
 
-def layout_of(source: Source, first: Record, place: str = "data.sources[0]") -> str:
-    """The layout to read a source by.
+def layout_of(source: Source, rows: Sequence[Record], place: str = "data.sources[0]") -> str:
+    """The layout to read a file by: the one that fits most of its first rows.
 
     Args:
-        source: where the record is from.
-        first: the first record of the source.
+        source: where the records are from.
+        rows: records from the beginning of the file, at least one; the first 100 are looked at.
         place: where the source stands in the recipe, for the message of an error.
 
     Raises:
-        DataError: it can't be told from the first record, or a named column is not there.
+        DataError: none of these rows tells it, or has a named column.
     """
+    rows = rows[:NUM_LOOKED_AT]
     wants_text = source.columns is not None and source.columns.text and source.layout == "auto"
     if wants_text or source.layout in ("transcript", "text"):
-        return _layout_of_text(source, first, place)
+        return _layout_of_text(source, rows, place)
     if source.columns is not None:
-        _check_columns(source.columns, first, place)
+        _check_columns(source.columns, rows, place)
         return "alpaca"
-    layout = guess_layout(first.fields) if source.layout == "auto" else source.layout
-    needed = _NEEDED.get(layout or "", ())
-    missing = [name for name in needed if name not in first.fields]
-    if layout is None or missing:
-        columns = ", ".join(map(str, first.fields)) or "none"
-        part = "question" if missing and missing[0] == needed[0] else "answer"
-        raise DataError(
-            first.origin,
-            f"no {part} in this row; its columns are {columns}.",
-            f"Name the columns under {place}.columns, for example "
-            "{instruction: ask, output: answer}.",
-        )
-    return layout
+    layout = common_layout(rows, source.layout)
+    if layout:
+        return layout
+    needed = _NEEDED.get(source.layout, ())
+    part = "question" if needed and not _have(rows, needed[0]) else "answer"
+    raise DataError(
+        rows[0].origin,
+        f"no {part} {_in_rows(rows)}.",
+        f"Name the columns under {place}.columns, for example "
+        "{instruction: ask, output: answer}.",
+    )
+
+
+def common_layout(rows: Sequence[Record], layout: str = "auto") -> str | None:
+    """The layout that fits most of the rows, the earlier of two that fit as many, or None."""
+    guesses = (_guess(row.fields, layout) for row in rows[:NUM_LOOKED_AT])
+    fitting = Counter(guess for guess in guesses if guess)
+    return fitting.most_common(1)[0][0] if fitting else None
+
+
+def _guess(fields: Mapping[str, Any], layout: str) -> str | None:
+    """The layout that a row fits, of all or of the one that the recipe names."""
+    if layout == "auto":
+        return guess_layout(fields)
+    return layout if all(name in fields for name in _NEEDED[layout]) else None
+
+
+def _have(rows: Sequence[Record], name: str) -> bool:
+    return any(name in row.fields for row in rows)
+
+
+def _in_rows(rows: Sequence[Record]) -> str:
+    """Where something was looked for in vain, for a message."""
+    names = list(dict.fromkeys(str(name) for row in rows for name in row.fields))
+    columns = ", ".join(names) or "none"
+    if len(names) == len(rows[0].fields):
+        return f"in this row; its columns are {columns}"
+    return f"in the first {len(rows)} rows; their columns are {columns}"
 
 
 _NEEDED = {
@@ -98,19 +128,24 @@ _NEEDED = {
 }
 
 
-def _layout_of_text(source: Source, first: Record, place: str) -> str:
-    name = _text_column(first.fields, source.columns, source.layout)
-    if name is None or name not in first.fields:
-        what = "no column with the text" if name is None else f"no column {name!r}"
+def _layout_of_text(source: Source, rows: Sequence[Record], place: str) -> str:
+    names = [_text_column(row.fields, source.columns, source.layout) for row in rows]
+    texts = [
+        row.fields[name]
+        for row, name in zip(rows, names, strict=True)
+        if name is not None and name in row.fields
+    ]
+    if not texts:
+        what = "no column with the text" if names[0] is None else f"no column {names[0]!r}"
         raise DataError(
-            first.origin,
-            f"{what} in this row; its columns are {', '.join(map(str, first.fields))}.",
+            rows[0].origin,
+            f"{what} {_in_rows(rows)}.",
             f"Name the right column under {place}.columns.text.",
         )
     if source.layout != "auto":
         return source.layout
-    value = first.fields[name]
-    return "transcript" if isinstance(value, str) and is_transcript(value) else "text"
+    first = next((text for text in texts if not is_absent(text)), "")
+    return "transcript" if isinstance(first, str) and is_transcript(first) else "text"
 
 
 def _text_column(fields: Mapping[str, Any], columns: Columns | None, layout: str) -> str | None:
@@ -123,26 +158,25 @@ def _text_column(fields: Mapping[str, Any], columns: Columns | None, layout: str
     return named[0] if named else texts[0] if len(texts) == 1 else None
 
 
-def _check_columns(columns: Columns, first: Record, place: str) -> None:
+def _check_columns(columns: Columns, rows: Sequence[Record], place: str) -> None:
     for part in ("instruction", "input", "output", "system", "history"):
         for name in _names(getattr(columns, part), default=[]):
-            if name not in first.fields:
+            if not _have(rows, name):
                 raise DataError(
-                    first.origin,
-                    f"no column {name!r} in this row; its columns are "
-                    f"{', '.join(map(str, first.fields))}.",
+                    rows[0].origin,
+                    f"no column {name!r} {_in_rows(rows)}.",
                     f"Name the right column under {place}.columns.{part}.",
                 )
-    asked = columns.instruction or columns.input or "instruction" in first.fields
-    answered = columns.output or "output" in first.fields
+    asked = columns.instruction or columns.input or _have(rows, "instruction")
+    answered = columns.output or _have(rows, "output")
     for found, part, example in (
         (asked, "question", "instruction: ask"),
         (answered, "answer", "output: answer"),
     ):
         if not found:
             raise DataError(
-                first.origin,
-                f"no {part} in this row; its columns are {', '.join(map(str, first.fields))}.",
+                rows[0].origin,
+                f"no {part} {_in_rows(rows)}.",
                 f"Name the {part}'s column under {place}.columns, for example {{{example}}}.",
             )
 

@@ -21,7 +21,7 @@ from typing import IO, Any
 from burnish.cleaning.parts import Parts
 from burnish.cleaning.row import RowResult, Table
 from burnish.cleaning.rules import show
-from burnish.cleaning.verdicts import Verdicts, is_dropped
+from burnish.cleaning.verdicts import GroupNames, Verdicts, is_dropped
 from burnish.contamination.overlaps import Overlap
 from burnish.conversation import Conversation
 from burnish.recipe import CleanSection
@@ -52,10 +52,12 @@ def write_ledger(
 ) -> Counts:
     """Writes the files of the ledger, each of which appears whole; returns the counts."""
     counts = Counts()
+    names = GroupNames(table.keys)
     with contextlib.ExitStack() as stack:
         files = {name: stack.enter_context(whole_file(folder / f"{name}.jsonl")) for name in NAMES}
         for row, result in enumerate(parts.results()):
             leak = verdicts.leaks.get(row)
+            groups = names.of(row, verdicts.groups[row], result.conversation)
             rejection = _rejection(row, result, verdicts, parts, section)
             faults = _faults(row, result, verdicts)
             _count(counts, result, rejection, faults, leak)
@@ -70,9 +72,9 @@ def write_ledger(
             if rejection:
                 _write(files["rejected"], [rejection])
             else:
-                groups = [table.keys[g, :8].tobytes().hex() for g in verdicts.groups[row]]
                 # Spliced in: reading and writing the conversation anew would take longer.
-                text = f'{result.conversation[:-1]}, "groups": {json.dumps(groups)}}}\n'
+                written = json.dumps(groups, ensure_ascii=False)
+                text = f'{result.conversation[:-1]}, "groups": {written}}}\n'
                 files["conversations"].write(text)
     return counts
 

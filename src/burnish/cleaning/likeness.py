@@ -10,20 +10,28 @@ alike if all of this holds:
 - What is left of them without a common beginning and end (their cores) is mostly the same letters.
   Typos lie scattered, so the core from the first to the last is mostly sound; where one subject
   stands for another (`symptoms of measles`, `symptoms of mumps`) it is not.
-- No number stands for another of as many digits: patients of 40 and of 60 are two patients.
-- In a short answer, where one character can turn the meaning round, all that tells must agree:
-  numbers (with sign or comparison; `每日两次` and `option B` count), negations, and opposites such
-  as 左/右 or high/low. So it must in a short question beside a short answer.
+
+And what differs in all parts together must not change what they say (`differences.py`): numbers,
+units, comparisons, negations, options, opposites. Where there are as many slips of a letter as such
+changes, a row is a damaged copy. A short part must say the same on its own.
+
+Dropping is strict, in doubt a row stays. Grouping for splits is generous: there the
+Jaccard of the whole decides alone.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
+from burnish.cleaning.alignment import common_start
+from burnish.cleaning.differences import Differences, differences
 from burnish.cleaning.minhash import GRAM, normalize
 
 SHORT = 24
@@ -41,32 +49,19 @@ SHORT_SHARE = 0.8
 CORE_LOSS = 0.3
 """So great a share of the letters of the shorter core may be missing in the other."""
 
-MAX_WORDS = 8
-"""Of more numbers in a text, a typo that makes or unmakes one would shift the rest."""
-
 MAX_ADDED = 6
 """So many letters may be added to a question: more tell another subject."""
+
+LONG_TEXT = 5000
+"""From so many letters on, grams are compared as sorted arrays rather than as sets."""
+
+MOST_HELD = 2**24
+"""So many characters of texts are held while rows are compared."""
 
 MAX_CORE = 200
 """Longer cores are not compared: the grams have said enough."""
 
 _DIGITS = re.compile(r"\d+(?:\.\d+)?")
-_STRICT = re.compile(
-    # Numbers, in digits or words.
-    r"(?:[-+<>≤≥=±]\s*)?\d+(?:\.\d+)?"
-    r"|[一二两三四五六七八九十百半]+(?=[次天日周月年岁片粒颗支瓶袋包个种级期倍度克毫分小点])"
-    r"|(?<![a-z])(?:one|two|three|four|five|six|seven|eight|nine|ten|once|twice)(?![a-z])"
-    # Negations.
-    r"|(?P<negation>[不没無无未非否别別勿莫]|n['’]t(?![a-z])"
-    r"|(?<![a-z])(?:no|not|never|none|nor|neither|cannot|without)(?![a-z]))"
-)
-_OPPOSITES = re.compile(
-    r"[左右前后後上下内內外高低大小多少阴陰阳陽男女增减減升降]"
-    r"|(?<![a-z])(?:left|right|before|after|high(?:er)?|low(?:er)?|more|less|increase[sd]?"
-    r"|decrease[sd]?|positive|negative|true|false|yes|male|female)(?![a-z])"
-    # An option: a letter that stands alone and is no article.
-    r"|(?<![a-z'’])[a-h](?![a-z'’])(?!\s+[a-z])"
-)
 _COURTESY = re.compile(
     r"^\s*(?:您好|你好|hello|hi)[\s,，.。!！:：]+"
     r"|(?:谢谢|多谢|感谢|祝[您你早]|希望(?:对|能|我|以)|以上(?:仅|建议|回答|内容)"
@@ -97,21 +92,33 @@ class RowParts:
         """What the signature is made of."""
         return f"{self.history}\n{self.question}\n{self.answer}"
 
+    @property
+    def num_chars(self) -> int:
+        """How long all of it is."""
+        return sum(map(len, (self.question, self.answer, self.history, self.system)))
+
 
 def similarity(left: RowParts, right: RowParts, threshold: float) -> float | None:
     """The Jaccard of the grams of two rows, or None where they are no near-duplicates."""
-    lean = max(len(left.answer), len(right.answer)) < SHORT
-    alike = (
-        _alike(left.question, right.question, threshold, strict=lean, most_added=MAX_ADDED)
-        and _alike(left.answer, right.answer, threshold, strict=True)
-        and _alike(left.history, right.history, threshold, strict=False)
-        and _alike(left.system, right.system, threshold, strict=False)
-    )
-    if not alike:
+    if not _parts_alike(left, right, threshold):
         return None
-    ours, theirs = normalize(left.whole), normalize(right.whole)
-    jaccard = jaccard_of(ours, theirs, GRAM if min(len(ours), len(theirs)) >= SHORT_ROW else 2)
+    jaccard = jaccard_of_rows(left, right)
     return jaccard if jaccard >= threshold else None
+
+
+def jaccard_of_rows(left: RowParts, right: RowParts) -> float:
+    """The Jaccard of the grams of two whole rows; of bigrams where a row is short."""
+    ours, theirs = normalize(left.whole), normalize(right.whole)
+    return jaccard_of(ours, theirs, GRAM if min(len(ours), len(theirs)) >= SHORT_ROW else 2)
+
+
+def belong_together(left: RowParts, right: RowParts, threshold: float) -> bool:
+    """Whether two rows must share a split: they ask the same, or their 4-grams are near.
+
+    By 4-grams in short rows, too: by bigrams all rows of a short template would be one group.
+    """
+    near = jaccard_of(normalize(left.whole), normalize(right.whole), GRAM) >= threshold
+    return near or asks_the_same(left, right, threshold)
 
 
 def asks_the_same(left: RowParts, right: RowParts, threshold: float) -> bool:
@@ -124,7 +131,7 @@ def asks_the_same(left: RowParts, right: RowParts, threshold: float) -> bool:
     if _DIGITS.findall(left.question) != _DIGITS.findall(right.question):
         return False
     return all(
-        _alike(one, other, threshold, strict=False, most_added=MAX_ADDED)
+        _alike(one, other, threshold, most_added=MAX_ADDED)
         for one, other in ((left.question, right.question), (left.history, right.history))
     )
 
@@ -135,7 +142,9 @@ class Likeness:
     def __init__(self, text_of: Callable[[int], RowParts], threshold: float) -> None:
         """`text_of` gives the texts of a row by its index, which may come from disk."""
         self.threshold = threshold
-        self._text_of = lru_cache(maxsize=4096)(text_of)
+        self._read = text_of
+        self._texts: OrderedDict[int, RowParts] = OrderedDict()
+        self._num_chars = 0
         self._known: dict[tuple[int, int], float] = {}
 
     def __call__(self, one: int, other: int) -> float:
@@ -146,18 +155,46 @@ class Likeness:
             self._known[pair] = similarity(left, right, self.threshold) or 0.0
         return self._known[pair]
 
-    def asks_the_same(self, one: int, other: int) -> bool:
-        """Whether the questions of two rows are nearly the same, whatever the answers."""
-        return asks_the_same(self._text_of(one), self._text_of(other), self.threshold)
+    def belong_together(self, one: int, other: int) -> bool:
+        """Whether two rows must share a split, near-duplicates or not."""
+        return belong_together(self._text_of(one), self._text_of(other), self.threshold)
+
+    def _text_of(self, row: int) -> RowParts:
+        """The texts of a row; those asked for last are held, MOST_HELD characters of them."""
+        if row in self._texts:
+            self._texts.move_to_end(row)
+            return self._texts[row]
+        self._texts[row] = parts = self._read(row)
+        self._num_chars += parts.num_chars
+        while self._num_chars > MOST_HELD and len(self._texts) > 2:
+            self._num_chars -= self._texts.popitem(last=False)[1].num_chars
+        return parts
 
 
 def jaccard_of(left: str, right: str, size: int) -> float:
     """The share of the n-grams of two texts that both have; a shorter text is one gram."""
     if left == right:
         return 1.0
+    if min(len(left), len(right)) >= LONG_TEXT:
+        codes, others = _gram_codes(left, size), _gram_codes(right, size)
+        shared = len(np.intersect1d(codes, others, assume_unique=True))
+        return shared / (len(codes) + len(others) - shared)
     ours, theirs = grams(left, size), grams(right, size)
     both = len(ours & theirs)
     return both / (len(ours) + len(theirs) - both)
+
+
+def _gram_codes(text: str, size: int) -> NDArray[np.uint64]:
+    """A 64-bit hash for each n-gram of a text, sorted, each once."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    codes = np.zeros(len(points) - size + 1, np.uint64)
+    for offset in range(size):
+        codes *= np.uint64(0x9E3779B97F4A7C15)
+        codes += points[offset : len(codes) + offset]
+        codes ^= codes >> np.uint64(29)
+    codes.sort()
+    distinct: NDArray[np.uint64] = codes[np.append(True, codes[1:] != codes[:-1])]
+    return distinct
 
 
 def grams(text: str, size: int) -> set[str]:
@@ -165,53 +202,51 @@ def grams(text: str, size: int) -> set[str]:
     return {text[at : at + size] for at in range(max(1, len(text) - size + 1))}
 
 
-def _alike(
-    left: str, right: str, threshold: float, *, strict: bool, most_added: float = math.inf
-) -> bool:
+def _parts_alike(left: RowParts, right: RowParts, threshold: float) -> bool:
+    """Whether each part of two rows is nearly the same, and they say the same together.
+
+    A short part must say the same on its own: typos elsewhere do not excuse a yes for a no.
+    """
+    parts = (
+        (left.question, right.question),
+        (left.answer, right.answer),
+        (left.history, right.history),
+        (left.system, right.system),
+    )
+    most_added = (MAX_ADDED, math.inf, math.inf, math.inf)
+    if not all(
+        _alike(*pair, threshold, most_added=most)
+        for pair, most in zip(parts, most_added, strict=True)
+    ):
+        return False
+    total = Differences()
+    for pair in parts:
+        is_short = min(map(len, map(normalize, pair))) < SHORT
+        found = differences(*pair, is_short=is_short)
+        if is_short and found.change_meaning:
+            return False
+        total += found
+    return not total.change_meaning
+
+
+def _alike(left: str, right: str, threshold: float, *, most_added: float = math.inf) -> bool:
+    """Whether two parts are nearly the same in letters, whatever they say."""
     if left == right:
         return True
-    left, right = left.lower(), right.lower()
-    ours, theirs = (normalize(_COURTESY.sub("", text) or text) for text in (left, right))
+    ours, theirs = (normalize(_COURTESY.sub("", t) or t) for t in (left.lower(), right.lower()))
     if not _cores_match(ours, theirs, most_added):
         return False
-    if min(len(ours), len(theirs)) >= SHORT:
-        least = LONG_SHARE * threshold
-        return not _swapped(_DIGITS, left, right) and jaccard_of(ours, theirs, GRAM) >= least
-    return (_agree if strict else _same_digits)(left, right) and (
-        jaccard_of(f"\n{ours}\n", f"\n{theirs}\n", 2) >= SHORT_SHARE * threshold
-    )
-
-
-def _agree(left: str, right: str) -> bool:
-    """Whether two short texts have the same numbers and negations, and no opposites swapped."""
-    ours, theirs = (
-        ["not" if m["negation"] else "".join(m.group().split()) for m in _STRICT.finditer(text)]
-        for text in (left, right)
-    )
-    return ours == theirs and not _swapped(_OPPOSITES, left, right)
-
-
-def _same_digits(left: str, right: str) -> bool:
-    return not _swapped(_DIGITS, left, right)
-
-
-def _swapped(words: re.Pattern[str], left: str, right: str) -> bool:
-    """Whether a word of a kind stands where the other text has another one.
-
-    A word that was lost or won is no sign: a typo does that. Nor is a number of more digits.
-    """
-    ours, theirs = words.findall(left), words.findall(right)
-    return len(ours) == len(theirs) <= MAX_WORDS and any(
-        one != other and (len(one) == len(other) or not one[0].isdigit())
-        for one, other in zip(ours, theirs, strict=True)
-    )
+    is_short = min(len(ours), len(theirs)) < SHORT
+    if is_short:
+        return jaccard_of(f"\n{ours}\n", f"\n{theirs}\n", 2) >= SHORT_SHARE * threshold
+    return jaccard_of(ours, theirs, GRAM) >= LONG_SHARE * threshold
 
 
 def _cores_match(left: str, right: str, most_added: float) -> bool:
     """Whether most letters of the shorter core are in the other, which has few more."""
-    start = _common(left, right)
+    start = common_start(left, right)
     left, right = left[start:], right[start:]
-    stop = _common(left[::-1], right[::-1])
+    stop = common_start(left[::-1], right[::-1])
     short, long = sorted((left[: len(left) - stop], right[: len(right) - stop]), key=len)
     added = len(long) - len(short)
     if added > most_added + CORE_LOSS * len(short):
@@ -223,18 +258,6 @@ def _cores_match(left: str, right: str, most_added: float) -> bool:
     same = max(_subsequence(short, end) for end in {long[:reach], long[-reach:]})
     typos = 2 if added <= 2 else 1
     return len(short) - same <= max(typos, CORE_LOSS * len(short))
-
-
-def _common(left: str, right: str) -> int:
-    """How many characters two texts have in common at the start."""
-    low, high = 0, min(len(left), len(right))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _subsequence(left: str, right: str) -> int:

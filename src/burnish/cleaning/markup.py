@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import html
 import re
+import sys
+from bisect import bisect_right
 from collections.abc import Iterator
 from html.entities import html5
 
@@ -41,6 +43,8 @@ _INVISIBLE_END = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in 
 _SUPERSCRIPT = re.compile(r"(?<=[\w)])<sup>\s*([-+−]?\d+)\s*</sup>", re.IGNORECASE)
 _ANY_TAG = re.compile(r"<(/?)([^\W\d][\w:.-]*)(?=[\s/>])")
 _LINE_START = re.compile(r"\n[ \t]*\Z")
+_TABLE_ROW = re.compile(r"(?:^[^\S\n]*\||(?<= \| )).*", re.MULTILINE)
+"""A row of a Markdown table, from where it can be told: its start, or behind the first bar."""
 _NAME = re.compile(r"[A-Za-z0-9_)]")
 _DOCUMENT = re.compile(r"<!doctype\b|<\?xml\b|<html\b|<body\b", re.IGNORECASE)
 _JSON = re.compile(r"\s*(?:\{\s*\"|\[\s*[{\[\"])(?s:.*)[\]}]\s*\Z")
@@ -131,6 +135,8 @@ def _strip_tags(text: str) -> str:
         if slash or attributes or name not in _WITH_ATTRIBUTES:
             (closings if slash else openings).setdefault(name, []).append(place)
 
+    rows = [row.span() for row in _TABLE_ROW.finditer(text)] if "|" in text else []
+
     def replacement(found: re.Match[str]) -> str:
         name = found[2].lower()
         if found[1]:
@@ -138,7 +144,7 @@ def _strip_tags(text: str) -> str:
         else:
             has_partner = closings.get(name, [-1])[-1] > found.start()
             goes = _opens(found, name, has_partner, is_only=len(openings.get(name, ())) == 1)
-        return _instead(found, name) if goes else found[0]
+        return _instead(found, name, rows) if goes else found[0]
 
     return _TAG.sub(replacement, text)
 
@@ -159,7 +165,7 @@ def _opens(found: re.Match[str], name: str, has_partner: bool, *, is_only: bool)
     return not before or before in "\n。！？；.!?;>" or not (is_only or _NAME.match(before))
 
 
-def _instead(found: re.Match[str], name: str) -> str:
+def _instead(found: re.Match[str], name: str, rows: list[tuple[int, int]]) -> str:
     """What stands for a tag: nothing, a line break, or a blank in a row of a table."""
     text, place = found.string, found.start()
     if name not in _BLOCK_TAGS:
@@ -168,14 +174,13 @@ def _instead(found: re.Match[str], name: str) -> str:
         return ""  # the next tag breaks the line
     if name in _CELLS and not found[1] and _LINE_START.search(text, max(0, place - 40), place):
         return ""
-    return " " if "|" in text and _in_table(text, place) else "\n"
+    return " " if _lies_in(rows, place) else "\n"
 
 
-def _in_table(text: str, position: int) -> bool:
-    """Whether a place in a text lies in a row of a Markdown table."""
-    line_start = text.rfind("\n", 0, position) + 1
-    leading = text.startswith("|", _skip_blanks(text, line_start))
-    return leading or text.find(" | ", line_start, position) >= 0
+def _lies_in(stretches: list[tuple[int, int]], place: int) -> bool:
+    """Whether a place lies in one of the stretches, which are sorted."""
+    index = bisect_right(stretches, (place, sys.maxsize)) - 1
+    return index >= 0 and place <= stretches[index][1]
 
 
 def _skip_blanks(text: str, position: int) -> int:

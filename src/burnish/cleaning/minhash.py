@@ -46,6 +46,7 @@ Rows = NDArray[np.int64]
 Track = Callable[..., Iterator[Any]]
 
 _BATCH = 512  # texts whose arrays stay in the processor's cache
+_BATCH_CHARS = 1 << 18  # and so many characters, so that long texts take no more memory
 _CHUNK = 2048  # pairs whose signatures stay in the processor's cache
 _ROOM = 1 << 20  # pairs that are held before those not worth checking are left out
 _NOT_WORD = re.compile(r"[\W_]+")
@@ -68,16 +69,27 @@ def signatures_of(texts: Sequence[str]) -> Signatures:
     [texts, NUM_PERMUTATIONS], uint8
     """
     signatures = np.empty((len(texts), NUM_PERMUTATIONS), np.uint8)
-    for start in range(0, len(texts), _BATCH):
-        batch = [normalize(text) for text in texts[start : start + _BATCH]]
-        hashes, starts = _gram_hashes(batch)
+    for start, stop in _batches(texts):
+        hashes, starts = _gram_hashes([normalize(text) for text in texts[start:stop]])
         permuted = np.empty_like(hashes)
         for place, multiplier in enumerate(_MULTIPLIERS):
             # Multiplying by an odd number permutes the 2^32 hashes.
             np.multiply(hashes, multiplier, out=permuted)
             least = np.minimum.reduceat(permuted, starts)
-            signatures[start : start + _BATCH, place] = least.astype(np.uint8)
+            signatures[start:stop, place] = least.astype(np.uint8)
     return signatures
+
+
+def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """From which text to which one goes at a time; a text longer than a batch goes alone."""
+    start = num_chars = 0
+    for at, text in enumerate(texts):
+        if at - start == _BATCH or (at > start and num_chars + len(text) > _BATCH_CHARS):
+            yield start, at
+            start, num_chars = at, 0
+        num_chars += len(text)
+    if texts:
+        yield start, len(texts)
 
 
 def _gram_hashes(texts: Sequence[str]) -> tuple[NDArray[np.uint32], Rows]:

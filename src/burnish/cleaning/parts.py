@@ -1,4 +1,8 @@
-"""The cleaned chunks on disk, so that an interruption loses nothing and memory holds few texts."""
+"""The cleaned chunks on disk, so that an interruption loses nothing and memory holds few texts.
+
+A chunk has three files: its lines, its arrays and, written last, a seal with the hashes of both.
+What another burnish has cleaned is cleaned again: its rules may be others.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from burnish import __version__
 from burnish.cleaning.row import Chunk, CleanedChunk, RowResult, Table, from_line
+from burnish.errors import naming
+from burnish.run_dir import file_sha256
 
 _ARRAYS = tuple(array.name for array in fields(Table))
 
 
 class Parts:
-    """A folder with two files for each chunk: its lines and its arrays."""
+    """A folder with the files of each chunk."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -27,9 +34,12 @@ class Parts:
         self._offsets = lru_cache(maxsize=None)(self._read_offsets)
 
     def holds(self, chunk: Chunk) -> bool:
-        """Whether this very chunk was cleaned before an interruption."""
-        lines, arrays = self._paths(chunk.number)
-        if not arrays.is_file() or not lines.is_file():
+        """Whether this very chunk was cleaned before an interruption, and is whole."""
+        lines, arrays, seal = self._paths(chunk.number)
+        try:
+            if seal.read_bytes() != _seal_of(lines, arrays):
+                return False
+        except OSError:
             return False
         with lines.open("rb") as file:
             all_lines = file.readlines()
@@ -40,16 +50,15 @@ class Parts:
         )
 
     def write(self, cleaned: CleanedChunk) -> None:
-        """Puts a cleaned chunk on disk; its arrays come last and say that it is whole."""
+        """Puts a cleaned chunk on disk; its seal comes last and says that it is whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        lines, arrays = self._paths(cleaned.number)
-        lines.write_bytes(b"".join(line + b"\n" for line in cleaned.lines))
+        lines, arrays, seal = self._paths(cleaned.number)
         offsets = np.cumsum([0, *(len(line) + 1 for line in cleaned.lines)], dtype=np.int64)
-        beside = arrays.with_name(f".{arrays.name}")
-        with beside.open("wb") as file:
-            values = {name: getattr(cleaned.table, name) for name in _ARRAYS}
-            np.savez(file, offsets=offsets, **values)
-        beside.replace(arrays)
+        values = {name: getattr(cleaned.table, name) for name in _ARRAYS}
+        with naming(str(self.folder)):
+            lines.write_bytes(b"".join(line + b"\n" for line in cleaned.lines))
+            np.savez(arrays, offsets=offsets, **values)
+            seal.write_bytes(_seal_of(lines, arrays))
 
     def table(self, num_chunks: int) -> Table:
         """The arrays of all chunks in order; results are of these chunks from now on."""
@@ -90,5 +99,12 @@ class Parts:
         with np.load(self._paths(number)[1], allow_pickle=False) as arrays:
             return np.asarray(arrays["offsets"])
 
-    def _paths(self, number: int) -> tuple[Path, Path]:
-        return self.folder / f"{number:06d}.jsonl", self.folder / f"{number:06d}.npz"
+    def _paths(self, number: int) -> tuple[Path, Path, Path]:
+        lines, arrays, seal = (
+            self.folder / f"{number:06d}.{kind}" for kind in ("jsonl", "npz", "seal")
+        )
+        return lines, arrays, seal
+
+
+def _seal_of(*paths: Path) -> bytes:
+    return "\n".join([__version__, *map(file_sha256, paths)]).encode()

@@ -84,12 +84,45 @@ def _chinese(surnames: str, follows: str, short: str = "") -> str:
 
 _ANY = _chinese(_COMMON + _RARE, _FOLLOWS, _FOLLOWS_SHORT)
 _PLAIN = _chinese(_COMMON, _FOLLOWS, _FOLLOWS_SHORT)
-_ALONE = _chinese(_COMMON, "的")
+_KIN = (
+    "女儿|儿子|孩子|宝宝|母亲|妈妈?|父亲|爸爸?|妻子|老婆|太太|爱人|丈夫|老公|先生|配偶|爷爷|奶奶|外公|外婆|"
+    "姥姥|姥爷|哥哥?|弟弟|姐姐?|妹妹|孙子|孙女|外孙|儿媳|女婿|侄|外甥|家属|家人|家长|亲属|监护人|"
+    "护工|男友|女友|男朋友|女朋友|主治|主管医"
+)
+_ALONE = _chinese(_COMMON, f"的(?:{_KIN})")
+"""Behind `我是`: whose kin speaks, not whose reader or admirer."""
 _WORD = (
     r"(?!(?:My|The|And|This|Please|He|She|We|It|But|Age|Sex|Gender|Date|Phone|Tel|Email|Mobile|"
     r"Address|Job|Born|Thank|Thanks|Hello|Hi|You|Your|What|How|Is|Can|Type|African|Native|Asian|"
     r"Latin|New|Not|Dr|Mr|Mrs|Ms|Prof|Health|Care|Services|Safety)\b)"
     r"(?:Mc|Mac|De|[A-Z]['’])?[A-Z][a-z]+(?:-[A-Z][a-z]+)?(?![A-Za-z])"
+)
+_FIRST = (
+    "Aaron|Abigail|Adam|Agnes|Alan|Albert|Alejandro|Alex|Alexander|Alexandra|Alice|Alison|Amanda|"
+    "Amelia|Amy|Ana|Andrea|Andrew|Andy|Angela|Anita|Ann|Anna|Anne|Anthony|Antonio|Arthur|Ashley|"
+    "Barbara|Ben|Benjamin|Betty|Beth|Bob|Bobby|Brandon|Brenda|Brian|Bruce|Bryan|Carl|Carlos|Carol|"
+    "Caroline|Catherine|Charles|Charlie|Charlotte|Cheryl|Chloe|Chris|Christina|Christine|"
+    "Christopher|Claire|Clara|Craig|Cynthia|Dan|Daniel|David|Deborah|Debra|Dennis|Diana|Diane|"
+    "Donald|Donna|Dorothy|Douglas|Dylan|Edward|Eleanor|Elena|Eliza|Elizabeth|Ella|Ellen|Emily|"
+    "Emma|Eric|Ethan|Eugene|Eva|Evelyn|Fiona|Frances|Francis|Frank|Fred|Gabriel|Gary|George|Gerald|"
+    "Gloria|Grace|Greg|Gregory|Hannah|Harold|Harry|Heather|Helen|Henry|Howard|Hugh|Ian|Irene|"
+    "Isabel|Isabella|Jack|Jacob|Jake|James|Jane|Janet|Jason|Jean|Jeff|Jeffrey|Jennifer|Jeremy|"
+    "Jerry|Jesse|Jessica|Jill|Jim|Joan|Joe|John|Johnny|Jon|Jonathan|Jordan|Jose|Joseph|Joshua|Joyce|"
+    "Juan|Judith|Judy|Julia|Julian|Julie|Karen|Kate|Katherine|Kathleen|Kathryn|Katie|Keith|Kelly|"
+    "Ken|Kenneth|Kevin|Kim|Kimberly|Kyle|Larry|Laura|Lauren|Lawrence|Leo|Leon|Leonard|Liam|Linda|"
+    "Lisa|Liz|Louis|Louise|Lucas|Lucy|Luis|Luke|Lynn|Margaret|Maria|Marie|Marilyn|Mark|Martha|"
+    "Martin|Mary|Mason|Matt|Matthew|Megan|Melissa|Michael|Michelle|Miguel|Mike|Mohammed|Molly|"
+    "Nancy|Natalie|Nathan|Nicholas|Nick|Nicole|Noah|Nora|Oliver|Olivia|Oscar|Pamela|Patricia|"
+    "Patrick|Paul|Paula|Pedro|Peter|Philip|Phillip|Rachel|Ralph|Raymond|Rebecca|Richard|Robert|"
+    "Robin|Roger|Ronald|Rosa|Roy|Russell|Ruth|Ryan|Sally|Sam|Samantha|Samuel|Sandra|Sara|Sarah|"
+    "Scott|Sean|Sharon|Shirley|Simon|Sofia|Sophia|Sophie|Stella|Stephanie|Stephen|Steve|Steven|"
+    "Stuart|Susan|Sylvia|Ted|Teresa|Terry|Theresa|Thomas|Tim|Timothy|Tina|Todd|Tom|Tony|Tyler|"
+    "Vanessa|Victor|Victoria|Vincent|Virginia|Walter|Wayne|Wendy|William|Zoe"
+)
+_PINYIN = (
+    "Zhang|Wang|Li|Zhao|Chen|Liu|Yang|Huang|Zhou|Wu|Xu|Zhu|Gao|Guo|Luo|Liang|Zheng|Xie|Tang|Feng|"
+    "Dong|Xiao|Cheng|Cao|Yuan|Deng|Fu|Shen|Zeng|Peng|Lu|Su|Jiang|Cai|Jia|Ding|Wei|Xue|Ye|Yan|Du|Dai|"
+    "Xia|Zhong|Tian|Shi|Yao|Liao|Zou|Xiong|Hao|Bai|Cui|Kang|Mao|Qiu|Qin|Hou|Shao|Meng|Duan|Qian"
 )
 _ONE = rf"{_WORD}(?: [A-Z]\.)?(?: {_WORD}){{0,2}}"
 _TWO = rf"{_WORD}(?: [A-Z]\.)?(?: {_WORD}){{1,2}}"
@@ -105,7 +138,8 @@ ENGLISH_CUES = ("ame", "AME", "atient", "act person", "I am ", "I'm ", "I’m ")
 
 CHINESE_NAMES = (
     re.compile(
-        r"(?:我叫|姓\s{0,2}名(?:[:：（( \t]{1,3}|是|为|叫)|名字[:：] ?|"
+        r"(?:我叫[:：]? ?|我的名字[叫是为][:：]? ?|"
+        r"姓\s{0,2}名(?:[:：（( \t]{1,3}|是|为|叫)|名字[:：] ?|"
         r"(?:孩子|儿子|女儿|丈夫|老公|妻子|老婆|父亲|母亲|妈妈|爸爸|宝宝|患者|病人)名?叫|"
         rf"(?:联系|收件|监护|申请|负责|当事|委托)人[:：] ?)({_ANY}|{_ONE})"
     ),
@@ -132,7 +166,10 @@ ENGLISH_NAMES = (
         rf"{_OUT_OF_WORD}[Pp]atient ({_TWO})"
         r"(?=,? (?:\d|aged?|was|is|has|had|reports|presented|complains))"
     ),
-    re.compile(rf"{_OUT_OF_WORD}I(?: am|['’]m) ({_TWO})(?=[,.!]|\Z| and | from )"),
+    re.compile(
+        rf"{_OUT_OF_WORD}I(?: am|['’]m) (?=(?:{_FIRST}|{_PINYIN})\b|[A-Za-z'’-]+ (?:{_PINYIN})\b)"
+        rf"({_TWO})(?=[,.!]|\Z| and | from )"
+    ),
 )
 """Patterns whose first group is a name behind an English cue."""
 

@@ -44,7 +44,7 @@ _WECHAT_CUES = (
 
 # Five digits, or groups of three (138-1234), or an IP address: years and small numbers have none.
 _NUMBER = re.compile(
-    "[0-9](?:[0-9]{4}|[0-9]{2}[)） -]{1,3}[0-9]{3}|[0-9]{0,2}[.][0-9]{1,3}[.][0-9]|[0-9A-Fa-f]{3}:)"
+    "[0-9](?:[0-9]{4}|[0-9]{2}[)） -]{1,3}[0-9]{3}|[0-9]{0,2}[.][0-9]{1,4}[.][0-9]|[0-9A-Fa-f]{3}:)"
 )
 
 
@@ -109,6 +109,8 @@ def mask(
     A mark is Chinese or English, like the text around it. Masking again changes nothing.
     """
     findings = find(text, kinds, allow)
+    if not findings:
+        return text, findings
     parts, done = [], 0
     for f in findings:
         chinese, english = _MARKS[f.kind]

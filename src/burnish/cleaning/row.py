@@ -10,19 +10,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from burnish.cleaning.changes import change_lines, repaired_texts
 from burnish.cleaning.duplicates import KEY_BYTES, exact_key, question_text, signatures
 from burnish.cleaning.faults import faults_of
 from burnish.cleaning.layouts import column_value, to_conversation
-from burnish.cleaning.markup import asks_about_markup
+from burnish.cleaning.masking import is_hidden, mask_conversation, mask_json, mask_raw
 from burnish.cleaning.minhash import normalize
-from burnish.cleaning.privacy import Finding, find, mask
 from burnish.cleaning.rules import broken_rules, show
-from burnish.cleaning.text import repair
 from burnish.cleaning.turns import MissingPart
 from burnish.contamination.index import Index
 from burnish.contamination.overlaps import find_overlaps, text_of
@@ -124,14 +123,14 @@ class CleanedChunk:
 def clean_chunk(chunk: Chunk, settings: RowSettings) -> CleanedChunk:
     """Every row of a chunk, repaired and judged."""
     key = settings.section.duplicate_key
-    results, conversations, columns = zip(
+    results, conversations, written, columns = zip(
         *(_clean_row(row, chunk, settings) for row in chunk.rows), strict=True
     )
     unreadable = [r for r, c in zip(results, conversations, strict=True) if c is None]
     stop = None
     if unreadable and settings.section.bad_rows == "stop":
         stop = (unreadable[0].origin, unreadable[0].broken[0][1])
-    _note_overlaps(results, conversations, settings.benchmarks)
+    _note_overlaps(results, written, settings.benchmarks)
     questions = [hash_of(question_text(c)) if c else NO_KEY for c in conversations]
     answers = [hash_of(normalize(c.answer)) if c else NO_KEY for c in conversations]
     quality = [_quality(c, r) for c, r in zip(conversations, results, strict=True)]
@@ -168,34 +167,56 @@ def hash_of(text: str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def _clean_row(
-    row: Record | BadRow, chunk: Chunk, settings: RowSettings
-) -> tuple[RowResult, Conversation | None, int]:
+class _CleanedRow(NamedTuple):
+    """A row with its conversation, and that conversation as it may be written to disk."""
+
+    result: RowResult
+    conversation: Conversation | None
+    written: Conversation | None
+    column: int
+
+
+def _clean_row(row: Record | BadRow, chunk: Chunk, settings: RowSettings) -> _CleanedRow:
+    section, privacy = settings.section, settings.section.privacy
     if isinstance(row, BadRow):
-        broken = [("unreadable", row.reason)]
-        return RowResult(row.origin, broken=broken, text=row.text), None, NO_KEY
+        return _no_conversation(row.origin, "unreadable", row.reason, row.text, privacy)
     source = settings.sources[chunk.source]
     try:
         raw, column = _read(row, chunk.layout, source, settings.system_prompt)
     except MissingPart as missing:
-        text = json.dumps(row.fields, ensure_ascii=False, default=str)
-        broken = [(missing.rule, missing.reason)]
-        return RowResult(row.origin, broken=broken, text=text), None, NO_KEY
-    conversation, changes, findings = _work_over(raw, settings.section)
-    broken = broken_rules(conversation, settings.section)
-    if findings and settings.section.privacy.action == "drop":
-        kinds = ", ".join(dict.fromkeys(finding["kind"] for finding in findings))
+        fields = mask_json(row.fields, privacy) if is_hidden(privacy) else row.fields
+        text = json.dumps(fields, ensure_ascii=False, default=str)
+        return _no_conversation(row.origin, missing.rule, missing.reason, text, privacy)
+    repaired, texts = repaired_texts(raw, section)
+    masked, found = mask_conversation(repaired, privacy)
+    conversation = masked if privacy.action == "mask" else repaired
+    written = masked if is_hidden(privacy) else repaired
+    broken = broken_rules(conversation, section)
+    if found and privacy.action == "drop":
+        kinds = ", ".join(dict.fromkeys(f.kind for place in found for f in place.findings))
         broken.append(("private", f"it holds personal data: {kinds}."))
     result = RowResult(
-        conversation.origin,
-        conversation.as_json(),
+        raw.origin,
+        written.as_json(),
         broken,
-        show(conversation) if broken else "",
+        show(written) if broken else "",
         [*faults_of(raw)],
-        changes,
-        findings,
+        change_lines(raw.origin, texts, found, privacy),
+        [
+            {"origin": raw.origin, "field": place.field, "kind": f.kind, "text": hidden(f.text)}
+            for place in found
+            for f in place.findings
+        ],
     )
-    return result, conversation, column
+    return _CleanedRow(result, conversation, written, column)
+
+
+def _no_conversation(
+    origin: str, rule: str, reason: str, text: str, privacy: PrivacySettings
+) -> _CleanedRow:
+    if is_hidden(privacy):
+        reason, text = mask_raw(reason, privacy), mask_raw(text, privacy)
+    return _CleanedRow(RowResult(origin, broken=[(rule, reason)], text=text), None, None, NO_KEY)
 
 
 def _read(
@@ -212,39 +233,6 @@ def _read(
     return replace(conversation, messages=messages, stratum=stratum, weight=source.weight), column
 
 
-def _work_over(
-    conversation: Conversation, section: CleanSection
-) -> tuple[Conversation, list[dict[str, Any]], list[dict[str, Any]]]:
-    """The repaired conversation, what was changed in it, and the personal data found in it."""
-    about_markup = asks_about_markup(conversation)
-    changes: list[dict[str, Any]] = []
-    findings: list[dict[str, Any]] = []
-    messages = []
-    for index, message in enumerate(conversation.messages):
-        texts = {}
-        for part in ("content", "input"):
-            before = getattr(message, part)
-            after, names = repair(before, section, about_markup=about_markup)
-            after, found = _private(after, section.privacy)
-            place = {"origin": conversation.origin, "field": f"messages[{index}].{part}"}
-            findings += [{**place, "kind": f.kind, "text": hidden(f.text)} for f in found]
-            if section.privacy.action == "mask":
-                names += [f"mask_{kind}" for kind in dict.fromkeys(f.kind for f in found)]
-            if names:
-                changes.append({**place, "repairs": names, "before": before, "after": after})
-            texts[part] = after
-        messages.append(replace(message, content=texts["content"], input=texts["input"]))
-    return replace(conversation, messages=tuple(messages)), changes, findings
-
-
-def _private(text: str, settings: PrivacySettings) -> tuple[str, list[Finding]]:
-    if not text or settings.action == "off":
-        return text, []
-    if settings.action == "mask":
-        return mask(text, settings.kinds, settings.allow)
-    return text, find(text, settings.kinds, settings.allow)
-
-
 def hidden(secret: str) -> str:
     """A secret of which only the first and the last characters can be read, for a list."""
     shown = min(3, len(secret) // 4)
@@ -259,7 +247,8 @@ def _note_overlaps(
     """Notes what the rows share with benchmark items."""
     if benchmarks is None:
         return
-    found = find_overlaps([text_of(c) if c else "" for c in conversations], benchmarks)
+    texts = [text_of(c, with_tools=True) if c else "" for c in conversations]
+    found = find_overlaps(texts, benchmarks)
     for result, overlap in zip(results, found, strict=True):
         if overlap is not None:
             result.overlap.update(asdict(overlap))

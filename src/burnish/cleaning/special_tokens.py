@@ -22,7 +22,7 @@ _TOKEN = (
 _MARKER = r"###\s?(?:指令|响应|Instruction|Response|Human|Assistant)\s?[:：]"
 _LAST_MARKER = r"###\s?(?:指令|输入|响应|Instruction|Input|Response|Human|Assistant)\s?[:：]"
 
-_AT_START = re.compile(rf"(?:\s*(?:{_TOKEN}|{_MARKER}))+\s*")
+_AT_START = re.compile(rf"(?:\s*(?:{_TOKEN}|{_MARKER}))+(?:\s*\n|\s*)")  # not the indentation
 _AT_END = re.compile(rf"(?:{_TOKEN}|(?:\A|(?<=\n))[ \t]*{_LAST_MARKER})\Z")
 _ANYWHERE = re.compile(rf"{_TOKEN}|(?:\A|(?<=\n)){_MARKER}")
 _LAST_LETTERS = (">", "]", ":", "：", "system", "user", "assistant", "model", "tool", "observation")

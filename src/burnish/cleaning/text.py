@@ -7,11 +7,11 @@ text as it is after a look that takes a microsecond or two.
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from burnish.cleaning.blanks import squeeze_spaces
 from burnish.cleaning.code_spans import outside_code
 from burnish.cleaning.markup import strip_html
 from burnish.cleaning.special_tokens import strip_special_tokens
@@ -37,19 +37,39 @@ _GARBLED_PAIR = re.compile(f"[{_NUMERIC}][^\x00-\x7f]|[\xa9\xab\u2018\u201c\u202
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
+_LONE = re.compile(
+    r"(?<![a-z\xdf-\xff])[\xc0-\xdf](?: |(?:[”»’™®“]|(?<=[A-Z\xc0-\xdf].)[–—])(?![^\W\d_]))"
+)
+"""Looks like two garbled bytes, but may be a letter as well: `Ã is a letter`, `“IRMÔ`, `CAFÉ®`."""
+
+
 def repair_unicode(text: str) -> str:
     """Mends text that was decoded with the wrong encoding; leaves width and quotes alone.
 
-    Equal to ftfy.fix_text with our settings, but asks it only about lines that may be garbled.
+    Equal to ftfy.fix_text with our settings, but asks it only about lines that may be garbled. A
+    capital letter with a blank or a mark behind it is no evidence: where a text has no other, its
+    encoding was right.
     """
     if not _may_be_garbled(text):
         return text
     import ftfy
 
-    config = _ftfy_config()
+    is_evident = not _LONE.search(text) or _is_decoded_wrongly(_LONE.sub(" ", text))
+    config = _ftfy_config(fix_encoding=is_evident)
     return "".join(
         ftfy.fix_text(line, config) if _may_be_garbled(line) else line
         for line in _LINE.findall(text)
+    )
+
+
+def _is_decoded_wrongly(text: str) -> bool:
+    import ftfy
+
+    config = _ftfy_config(fix_encoding=True)
+    return any(
+        ftfy.fix_encoding(line, config) != line
+        for line in _LINE.findall(text)
+        if _may_be_garbled(line)
     )
 
 
@@ -69,10 +89,11 @@ def _may_be_garbled(text: str) -> bool:
 
 
 @cache
-def _ftfy_config() -> Any:
+def _ftfy_config(*, fix_encoding: bool) -> Any:
     import ftfy
 
     return ftfy.TextFixerConfig(
+        fix_encoding=fix_encoding,
         fix_character_width=False,
         uncurl_quotes=False,
         fix_latin_ligatures=False,
@@ -108,43 +129,6 @@ def strip_control(text: str) -> str:
     if _DIRECTIONS.search(text) and not _RIGHT_TO_LEFT.search(text):
         text = _DIRECTIONS.sub("", text)
     return _JOINERS.sub("", text)
-
-
-_WIDE_BLANK = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f]")
-
-
-def squeeze_spaces(text: str) -> str:
-    """Turns blanks within a line into one, keeps line breaks, trims the ends.
-
-    A single tab stays, as tables have them, and so do rows of Markdown tables. Lines keep their
-    indentation to each other; the indentation that all share, and the ideographic blanks at the
-    start of a Chinese paragraph, go.
-    """
-    if (
-        "  " in text
-        or "\t" in text
-        or " \n" in text
-        or "\u3000" in text
-        or "\n\n\n" in text
-        or not (text.isascii() or _WIDE_BLANK.search(text) is None)
-    ):
-        text = outside_code(_squeeze_lines, text)
-    return textwrap.dedent(text).strip() if text[:1].isspace() else text.rstrip()
-
-
-def _squeeze_lines(text: str) -> str:
-    text = _WIDE_BLANK.sub(" ", text)
-    text = re.sub(r"(\A|\n)[ \t]*\u3000[ \t\u3000]*", r"\1", text)
-    text = re.sub(r"(?<![ \t\u3000])[ \t\u3000]++(?=\n)", "", text)
-    text = _INNER_BLANKS.sub(_one_blank, text)
-    return re.sub(r"\n{3,}", "\n\n", text)
-
-
-_INNER_BLANKS = re.compile(r"^[ \t]*\|.*|(?<=\S)(?:[ \t\u3000]{2,}|\u3000)(?=\S)", re.MULTILINE)
-
-
-def _one_blank(found: re.Match[str]) -> str:
-    return " " if found[0].isspace() else found[0].replace("\u3000", " ")
 
 
 _SAME_TWICE = re.compile(r"([。，、；：！？…!?~～.])\1")

@@ -26,6 +26,8 @@ ROLES: dict[str, Role] = {
 CALLING_ROLES = ("function_call", "tool_call")
 """Roles of turns whose text is the JSON of a call, or of a list of calls."""
 
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+
 _OTHER_KEY = {"role": "from", "content": "value", "from": "role", "value": "content"}
 
 
@@ -91,14 +93,41 @@ def message_of(turn: Any, role_key: str, content_key: str) -> Message:
     said = turn.get(content_key, turn.get(_OTHER_KEY[content_key]))
     name = str(speaker).lower()
     if name in CALLING_ROLES:
-        return Message("assistant", "", tool_calls=_spoken_calls(said))
+        trained = _is_trained(turn, "assistant")
+        return Message("assistant", "", tool_calls=_spoken_calls(said), train=trained)
     role = ROLES.get(name)
     if role is None:
         raise MissingPart("unreadable", f"a turn of this row has the unknown role {speaker!r}.")
     calls = _calls(turn)
     if calls and role != "assistant":
         raise MissingPart("unreadable", f"a turn of this row calls a function as {speaker!r}.")
-    return Message(role, _content(said), tool_calls=calls)
+    thought = next((turn[key] for key in _REASONING if not is_absent(turn.get(key))), "")
+    if thought and role != "assistant":
+        raise MissingPart("unreadable", f"a turn of this row reasons as {speaker!r}.")
+    return Message(
+        role,
+        _content(said),
+        tool_calls=calls,
+        reasoning_content=text_of(thought),
+        train=_is_trained(turn, role),
+    )
+
+
+def _is_trained(turn: Mapping[str, Any], role: Role) -> bool:
+    """Whether a turn says that it carries loss; `train` goes before OpenAI's `weight`."""
+    key = next((key for key in ("train", "weight") if not is_absent(turn.get(key))), None)
+    if key is None:
+        return True
+    value = turn[key]
+    if value not in (0, 1):
+        reason = f"{key} of a turn of this row is {value!r}; it may be 0 or 1, false or true."
+        raise MissingPart("unreadable", reason)
+    if value and role != "assistant":
+        reason = (
+            f"a turn of this row has {key}: {value!r}, but only the assistant's can be learned."
+        )
+        raise MissingPart("unreadable", reason)
+    return bool(value) or role != "assistant"
 
 
 def tools_of(value: Any) -> tuple[dict[str, Any], ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +39,37 @@ class Verdicts:
     similarity: NDArray[np.float32]
     groups: Sequence[tuple[int, ...]]
     leaks: Mapping[int, Overlap]
+
+
+class GroupNames:
+    """The names of groups, as rows pass by in order: a hash of the row that founded each.
+
+    In a stratum a name says, too, how many groups were founded there before: `hash/3/cardiology`.
+    Strata are filled by that number, and it is the same whether or not the founder is kept.
+    """
+
+    def __init__(self, keys: NDArray[np.uint8]) -> None:
+        self._keys = keys
+        self._names: dict[int, str] = {}
+        self._num_founded: Counter[str] = Counter()
+
+    def of(self, row: int, founders: Sequence[int], conversation: str) -> list[str]:
+        """The names of a row's groups; to be asked of every row, kept or not.
+
+        Args:
+            row: its number.
+            founders: the rows that founded its groups, itself or earlier ones.
+            conversation: its JSON.
+        """
+        # Most data has no strata: then no JSON need be read.
+        if row in founders and '"stratum": "' in conversation:
+            stratum = json.loads(conversation).get("stratum", "")
+            self._names[row] = f"{self._hash(row)}/{self._num_founded[stratum]}/{stratum}"
+            self._num_founded[stratum] += 1
+        return [self._names.get(founder) or self._hash(founder) for founder in founders]
+
+    def _hash(self, row: int) -> str:
+        return self._keys[row, :8].tobytes().hex()
 
 
 def find_leaks(parts: Parts) -> dict[int, Overlap]:
@@ -84,7 +117,7 @@ def compare(
     is_near = near >= 0
     near_to[alive[is_near]] = alive[near[is_near]]
     similarity[alive] = found.similarity[found.first]
-    # Rows that ask nearly the same are kept, but on one side; so are equal questions and columns.
+    # Near rows that are kept stand on one side; so do equal questions and columns.
     linked = np.concatenate([found.pairs, found.akin])
     belong = [found.first, table.questions[alive], table.columns[alive]]
     groups: list[tuple[int, ...]] = [()] * len(table)

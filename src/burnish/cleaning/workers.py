@@ -6,16 +6,19 @@ data set may be larger than memory.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pickle
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any
 
 from burnish.cleaning.row import Chunk, CleanedChunk, RowSettings, clean_chunk
@@ -67,13 +70,16 @@ def _in_processes(
     chunks: Iterator[Chunk], settings: RowSettings, num_workers: int
 ) -> Iterator[CleanedChunk]:
     # Started afresh, not forked: a fork of a process with threads can stand still forever.
+    context = get_context("spawn")
+    lifeline, held = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
-        num_workers, get_context("spawn"), initializer=_begin, initargs=(settings,)
+        num_workers, context, initializer=_begin, initargs=(settings, lifeline)
     )
     waiting: deque[Future[CleanedChunk]] = deque()
     try:
         for chunk in chunks:
-            waiting.append(pool.submit(_clean_in_worker, chunk))
+            with _without_ctrl_c():
+                waiting.append(pool.submit(_clean_in_worker, chunk))
             if len(waiting) > 2 * num_workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -85,18 +91,44 @@ def _in_processes(
             "Run it again with --set clean.num_workers=1; what is finished is kept.",
         ) from None
     finally:
+        held.close()  # what the workers still do, if anything, is of no use
         pool.shutdown(wait=True, cancel_futures=True)
+        lifeline.close()
+
+
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """A process that is started in the block never gets Ctrl-C, even while it is still loading.
+
+    Ctrl-C is for the process that a person started; that one ends its workers. Here it comes
+    when the block ends.
+    """
+    if os.name == "nt":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _settings: RowSettings | None = None
 """What a worker process was started with."""
 
 
-def _begin(settings: RowSettings) -> None:
+def _begin(settings: RowSettings, lifeline: Connection) -> None:
     global _settings
     _settings = settings
-    # Ctrl-C is for the process that a person started; that one ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+
+
+def _end_with(lifeline: Connection) -> None:
+    """Ends this worker when its parent lets go of the other end, or is killed and can't."""
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv()
+    os._exit(1)
 
 
 def _clean_in_worker(chunk: Chunk) -> CleanedChunk:
@@ -128,7 +160,7 @@ def _ray(
             )
             done = {row["number"]: row["cleaned"] for row in cleaned.iter_rows()}
             for number in sorted(done):
-                yield pickle.loads(done[number])
+                yield _cleaned(pickle.loads(done[number]))
     finally:
         if started_here:
             ray.shutdown()
@@ -136,20 +168,31 @@ def _ray(
 
 def _start_ray(ray: Any, num_workers: int) -> None:
     """Joins the cluster that RAY_ADDRESS names, or starts Ray on this machine."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=False)
     else:
         ray.init(num_cpus=num_workers, include_dashboard=False, log_to_driver=False)
+    if on_sigterm and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts its own there
 
 
 def _clean_in_ray(row: dict[str, Any], shared: Any) -> dict[str, Any]:
+    """A chunk after cleaning, or the error that it met: Ray would wrap it and lose its parts."""
     import ray
 
+    cleaned: CleanedChunk | BurnishError
     try:
         cleaned = clean_chunk(pickle.loads(row["chunk"]), ray.get(shared))
-    except BurnishError as error:  # pragma: no cover - runs in Ray's own process
-        raise RuntimeError(str(error)) from None
+    except BurnishError as error:
+        cleaned = error
     return {"number": row["number"], "cleaned": pickle.dumps(cleaned)}
+
+
+def _cleaned(outcome: CleanedChunk | BurnishError) -> CleanedChunk:
+    if isinstance(outcome, BurnishError):
+        raise outcome
+    return outcome
 
 
 ENGINES: dict[str, Engine] = {"local": _local, "ray": _ray}

@@ -6,6 +6,7 @@ Add a benchmark: a line in BENCHMARKS and its name in the help of ContaminationS
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def load_items(settings: ContaminationSettings, read: Reader) -> list[Item]:
     for name in settings.against:
         if name in BENCHMARKS:
             items += _benchmark_items(name, settings.benchmarks_folder, read)
-        elif Path(name).suffix or Path(name).expanduser().exists():
+        elif Path(name).suffix or Path(os.path.expanduser(name)).exists():
             items += _file_items(name, read)
         else:
             raise _unknown(name)
@@ -77,7 +78,7 @@ def _unknown(name: str) -> RecipeError:
 
 def _benchmark_items(name: str, folder: str | None, read: Reader) -> Iterator[Item]:
     benchmark = BENCHMARKS[name]
-    root = Path(folder).expanduser() / benchmark.repository if folder else _fetch(benchmark)
+    root = Path(os.path.expanduser(folder)) / benchmark.repository if folder else _fetch(benchmark)
     files = list(_files(root, benchmark))
     if not files:
         raise DataError(

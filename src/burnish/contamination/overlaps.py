@@ -19,9 +19,9 @@ lower-case words, without those that many documents hold, as the sign that a tes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from burnish.contamination.index import Index, Item, Run, passage, shared_runs
 from burnish.conversation import Conversation
@@ -114,15 +114,35 @@ def without_terms(overlaps: Sequence[Overlap | None]) -> list[Overlap | None]:
     ]
 
 
-def text_of(conversation: Conversation) -> str:
-    """What is looked at of a row: all that is said, but for the system prompt."""
-    return "\n".join(
+def text_of(conversation: Conversation, *, with_tools: bool = False) -> str:
+    """What is looked at of a row: all that is said, function calls too, but for the system prompt.
+
+    With `with_tools` also the descriptions of the functions, which many rows share.
+    """
+    parts = [
         part
         for message in conversation.messages
         if message.role != "system"
-        for part in (message.content, message.input)
+        for part in (
+            message.reasoning_content,
+            message.content,
+            message.input,
+            *_strings(message.tool_calls),
+        )
         if part
-    )
+    ]
+    if with_tools:
+        parts += _strings(conversation.tools)
+    return "\n".join(parts)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """The strings of a JSON value, keys aside."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
 
 
 def held_out_items(conversations: Iterable[Conversation], split: str) -> list[Item]:

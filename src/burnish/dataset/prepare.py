@@ -11,8 +11,13 @@ from pydantic import BaseModel, ConfigDict
 from burnish.conversation import Conversation, Example, Rejection
 from burnish.dataset.overlap import find_train_overlaps, overlap_rejection
 from burnish.dataset.split import SPLITS, assign_splits, copies
-from burnish.errors import DataError
+from burnish.errors import DataError, RecipeError
+from burnish.labels.audit import PAGE_NAME, audit_prepared
+from burnish.labels.findings import FINDINGS
+from burnish.labels.report import LabelReport
 from burnish.models.names import find_model
+from burnish.parity.certificate import certify, write_certificate
+from burnish.parity.checks import check_tokenizer
 from burnish.progress import say, track, warn
 from burnish.recipe import ModelSection, PrepareSection
 from burnish.rendering import (
@@ -21,7 +26,7 @@ from burnish.rendering import (
     render_example,
     stop_token_ids,
 )
-from burnish.run_dir import RunDir, write_json, write_jsonl
+from burnish.run_dir import PROMPTS_NAME, RunDir, write_json, write_jsonl
 from burnish.templates.plain import template_name
 
 if TYPE_CHECKING:
@@ -43,6 +48,7 @@ class PrepareReport(BaseModel):
     num_without_stop_token: int
     num_overlapping: int
     longest: int
+    findings: dict[str, int]
 
 
 def prepare(model: ModelSection, section: PrepareSection, run: RunDir) -> PrepareReport:
@@ -50,10 +56,14 @@ def prepare(model: ModelSection, section: PrepareSection, run: RunDir) -> Prepar
 
     Raises:
         DataError: no conversation is left to train on.
+        RecipeError: allow_findings names a finding that there is none of.
         ModelError: the tokenizer can't be loaded.
     """
-    tokenizer = load_tokenizer(find_model(model), model)
-    conversations = list(read_conversations(run.conversations))
+    _check_allowed(section)
+    model_folder = find_model(model, weights=False)
+    tokenizer = load_tokenizer(model_folder, model)
+    read = read_conversations(run.conversations)
+    conversations = [conversation.trained_on(section.train_on) for conversation in read]
     splits, rejections = assign_splits(conversations, section)
     overlaps = _check_overlaps(splits, rejections, section)
     rendered: dict[str, list[tuple[Example, Conversation]]] = {name: [] for name in SPLITS}
@@ -74,12 +84,28 @@ def prepare(model: ModelSection, section: PrepareSection, run: RunDir) -> Prepar
         for name in SPLITS:
             _save_split(rendered[name], folder / name)
         tokenizer.save_pretrained(str(folder / "tokenizer"))
+        certificate = certify(tokenizer)
+        check_tokenizer(certificate, load_tokenizer(folder / "tokenizer", model), "2-prepare")
+        write_certificate(certificate, folder / PROMPTS_NAME)
         write_jsonl(folder / "rejected.jsonl", (r.as_dict() for r in rejections))
         write_jsonl(folder / "cut.jsonl", _cut_rows(rendered))
         write_jsonl(folder / "overlap.jsonl", overlaps.values())
+        audit = audit_prepared(folder, tokenizer, model_folder, SPLITS, section.allow_findings)
+        report = report.model_copy(update={"findings": {f.name: f.count for f in audit.findings}})
         write_json(folder / "summary.json", report.model_dump(exclude={"folder"}))
     _say_what_matters(report, section)
+    _say_findings(audit, run)
     return report
+
+
+def _check_allowed(section: PrepareSection) -> None:
+    for name in section.allow_findings:
+        if name not in FINDINGS:
+            raise RecipeError(
+                "prepare.allow_findings",
+                f"there is no finding {name!r}.",
+                f"Choose: {', '.join(FINDINGS)}.",
+            )
 
 
 def read_conversations(path: Path) -> Iterator[Conversation]:
@@ -216,6 +242,7 @@ def _report(
         num_without_stop_token=sum(e.labels[-1] not in stops for e in examples),
         num_overlapping=num_overlapping,
         longest=max(len(e.input_ids) for e in examples),
+        findings={},
     )
 
 
@@ -232,6 +259,15 @@ def _say_what_matters(report: PrepareReport, section: PrepareSection) -> None:
             f"{report.num_overlapping} training rows share much text with held-out ones; "
             "overlap.jsonl lists them, prepare.train_test_overlap: drop takes them out"
         )
-    untrained = report.num_without_stop_token - report.num_cut
-    if untrained > 0:
-        warn(f"{untrained} answers end without a stop token: the model may never stop")
+
+
+def _say_findings(audit: LabelReport, run: RunDir) -> None:
+    """What the audit found, but for cut answers, which are said already."""
+    for finding in audit.findings:
+        if finding.name == "cut_answers":
+            continue
+        rows = f" in {finding.count:,} rows" if finding.count else ""
+        warn(f"{finding.name}{rows} ({finding.level}): {finding.what}; {finding.remedy}")
+    if audit.num_errors:
+        page = run.folder("prepare") / PAGE_NAME
+        warn(f"train will refuse to start; {page} shows the rows")

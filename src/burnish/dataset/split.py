@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from burnish.conversation import Conversation, Rejection
+from burnish.progress import warn
 from burnish.recipe import PrepareSection
 
 SPLITS = ("train", "validation", "test")
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, without their whole part, fill [0, 1) as evenly as can be."""
+
+MAX_LOST = 0.01
+"""With a greater share of rows near two splits a warning is due."""
+
+_NUMBERED = re.compile(r"[0-9a-f]{16}/(?P<number>\d+)/(?P<stratum>.+)", re.DOTALL)
 
 
 def assign_splits(
@@ -32,16 +39,17 @@ def assign_splits(
     with fewer groups than splits, training comes first.
     """
     groups = [groups_of(conversation) for conversation in conversations]
-    places = _places(conversations, groups, section.seed)
-    split_of = _splits(places.values(), section)
+    split_of = _splits(_places(conversations, groups, section.seed), groups, section)
     splits: dict[str, list[Conversation]] = {name: [] for name in SPLITS}
     rejections = []
     for conversation, names in zip(conversations, groups, strict=True):
-        found = {split_of[places[name]] for name in names}
+        found = {split_of[name] for name in names}
         if len(found) == 1:
             splits[found.pop()].append(conversation)
         else:
             rejections.append(_between(conversation, found))
+    if len(rejections) > MAX_LOST * len(conversations):
+        _warn_of_lost(len(rejections), len(conversations))
     return splits, rejections
 
 
@@ -62,30 +70,44 @@ def place(name: str, seed: int) -> float:
 def _places(
     conversations: Sequence[Conversation], groups: Sequence[tuple[str, ...]], seed: int
 ) -> dict[str, float]:
-    """A number in [0, 1) for each group: by its name, or evenly spread within its stratum."""
+    """A number in [0, 1) for each group: by its name, or evenly spread within its stratum.
+
+    Cleaning wrote the stratum and the group's number there into the name. Of other data groups are
+    numbered as they come.
+    """
     places: dict[str, float] = {}
     counts: Counter[str] = Counter()
     for conversation, names in zip(conversations, groups, strict=True):
         for name in names:
             if name in places:
                 continue
-            stratum = conversation.stratum
-            if not stratum:
-                places[name] = place(name, seed)
-                continue
-            places[name] = (place(stratum, seed) + counts[stratum] * GOLDEN) % 1.0
-            counts[stratum] += 1
+            stratum, number = conversation.stratum, counts[conversation.stratum]
+            if numbered := _NUMBERED.fullmatch(name):
+                stratum, number = numbered["stratum"], int(numbered["number"])
+            elif stratum:
+                counts[stratum] += 1
+            spread = (place(stratum, seed) + number * GOLDEN) % 1.0
+            places[name] = spread if stratum else place(name, seed)
     return places
 
 
-def _splits(places: Iterable[float], section: PrepareSection) -> dict[float, str]:
-    split_of = {value: _split_at(value, section) for value in places}
+def _splits(
+    places: Mapping[str, float], groups: Sequence[tuple[str, ...]], section: PrepareSection
+) -> dict[str, str]:
+    """The split of each group. Only one that a row has to itself can fill an empty split."""
+    split_of = {name: _split_at(value, section) for name, value in places.items()}
+    alone = dict.fromkeys(names[0] for names in groups if len(names) == 1)
+    if not alone:
+        return dict.fromkeys(split_of, "train")
     wanted = [("train", 1.0)]
     wanted += [("test", 0.0)] if section.test_size else []
     wanted += [("validation", section.test_size)] if section.validation_size else []
-    for name, target in wanted:
-        if split_of and name not in split_of.values():
-            _fill(split_of, name, target)
+    for split, target in wanted:
+        sizes = Counter(split_of[name] for name in alone)
+        largest = max(SPLITS, key=lambda each: sizes[each])
+        if not sizes[split] and (sizes[largest] > 1 or split == "train"):
+            spare = [name for name in alone if split_of[name] == largest]
+            split_of[min(spare, key=lambda name: abs(places[name] - target))] = split
     return split_of
 
 
@@ -97,13 +119,13 @@ def _split_at(value: float, section: PrepareSection) -> str:
     return "train"
 
 
-def _fill(split_of: dict[float, str], name: str, target: float) -> None:
-    """Moves the group nearest to `target` from the largest split to an empty one."""
-    sizes = Counter(split_of.values())
-    largest = max(SPLITS, key=lambda split: sizes[split])
-    if sizes[largest] > 1 or name == "train":
-        spare = [value for value, split in split_of.items() if split == largest]
-        split_of[min(spare, key=lambda value: abs(value - target))] = name
+def _warn_of_lost(num_lost: int, num_all: int) -> None:
+    warn(
+        f"{num_lost:,} of {num_all:,} rows are near rows of two splits and are left out "
+        "(between_splits in 2-prepare/rejected.jsonl). Fewer are with smaller "
+        "prepare.validation_size and test_size, with one row per question "
+        "(clean.duplicate_key: question), or without group_by where its values share questions"
+    )
 
 
 def _between(conversation: Conversation, found: set[str]) -> Rejection:

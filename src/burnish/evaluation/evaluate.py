@@ -12,6 +12,7 @@ from burnish.evaluation.answers import Question, answer_all, write_answers
 from burnish.evaluation.benchmarks import Scores, run_benchmarks
 from burnish.models.loading import load_adapter, load_base, pick_dtype, set_threads
 from burnish.models.names import find_model
+from burnish.parity.checks import check_base, check_rows, check_run
 from burnish.progress import say, warn
 from burnish.recipe import EvaluateSection, ModelSection
 from burnish.rendering import load_tokenizer
@@ -45,6 +46,9 @@ def evaluate(model: ModelSection, section: EvaluateSection, run: RunDir) -> Eval
     tokenizer = load_tokenizer(run.tokenizer, model)
     folder = find_model(model)
     rows, names = _held_out(section, run)
+    certificate = check_run(model, run, tokenizer)
+    check_base(certificate, model, folder)
+    check_rows(certificate, rows, tokenizer, section.split)
     questions = _questions(section, rows)
     # Not by switching an adapter off: its trained biases (lora.bias) would stay in the base.
     untuned = load_base(folder, model, dtype=pick_dtype())

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from burnish.errors import ExportError
 from burnish.models.loading import load_adapter, load_base, load_whole, set_threads
 from burnish.models.names import find_model, read_config
+from burnish.parity.checks import check_base, check_folder, check_run
 from burnish.progress import say
 from burnish.recipe import MergeSection, ModelSection
 from burnish.rendering import load_tokenizer, stop_token_ids
@@ -50,6 +51,8 @@ def merge(model: ModelSection, section: MergeSection, run: RunDir) -> MergeRepor
 
     set_threads()
     folder = find_model(model)
+    certificate = check_run(model, run)
+    check_base(certificate, model, folder)
     dtype = _dtype(section.dtype, folder)
     say(f"merging in float32, saving in {str(dtype).removeprefix('torch.')}")
     probes = _probes(run)
@@ -61,6 +64,7 @@ def merge(model: ModelSection, section: MergeSection, run: RunDir) -> MergeRepor
     _check_merge(unmerged, _logits(merged, probes))
     with run.fresh("merge") as out:
         _save(merged.to(dtype), model, run, out / "model")
+        check_folder(certificate, model, out / "model")
         del tuned, merged
         gc.collect()
         reloaded = load_whole(out / "model", dtype=torch.float32)

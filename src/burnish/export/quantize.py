@@ -19,6 +19,7 @@ from burnish.export.layers import (
 )
 from burnish.models import gptq_layout
 from burnish.models.loading import load_quantized, load_whole, set_threads
+from burnish.parity.checks import check_folder, check_rows, check_run
 from burnish.progress import track, warn
 from burnish.recipe import ModelSection, QuantizeSection
 from burnish.rendering import load_tokenizer
@@ -53,6 +54,11 @@ def quantize(model: ModelSection, section: QuantizeSection, run: RunDir) -> Quan
     import torch
 
     set_threads()
+    tokenizer = load_tokenizer(run.tokenizer, model)
+    certificate = check_run(model, run, tokenizer)
+    check_folder(certificate, model, run.merged)
+    calibration = _calibration(section, run)
+    check_rows(certificate, calibration, tokenizer, "calibration")
     whole = load_whole(run.merged, dtype=torch.float32)
     whole.requires_grad_(False)
     held_out = _held_out(run)
@@ -60,10 +66,11 @@ def quantize(model: ModelSection, section: QuantizeSection, run: RunDir) -> Quan
     layers = decoder_layers(whole)
     _check_linears(whole, layers)
     group_size = fitting_group_size(section, layers)
-    packed = _quantize_layers(whole, layers, _calibration(section, run), section, group_size)
+    packed = _quantize_layers(whole, layers, list(calibration["input_ids"]), section, group_size)
     with run.fresh("quantize") as out:
         _save(whole, packed, section, group_size, out / "model")
-        load_tokenizer(run.tokenizer, model).save_pretrained(str(out / "model"))
+        tokenizer.save_pretrained(str(out / "model"))
+        check_folder(certificate, model, out / "model")
         reloaded = load_quantized(out / "model", dtype=torch.float32)
         _check_reload(whole, reloaded)
         after = (
@@ -128,13 +135,14 @@ def fitting_group_size(section: QuantizeSection, layers: list[Any]) -> int:
     return size
 
 
-def _calibration(section: QuantizeSection, run: RunDir) -> list[list[int]]:
+def _calibration(section: QuantizeSection, run: RunDir) -> Any:
+    """The rows of the train split to calibrate on."""
     from datasets import load_from_disk
 
     rows = load_from_disk(str(run.split("train")))
     chosen = list(range(len(rows)))
     random.Random(section.seed).shuffle(chosen)
-    return list(rows.select(sorted(chosen[: section.num_samples]))["input_ids"])
+    return rows.select(sorted(chosen[: section.num_samples]))
 
 
 def _held_out(run: RunDir) -> list[tuple[list[int], list[int]]]:

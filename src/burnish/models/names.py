@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +22,12 @@ _BROKEN = "Check that the download is whole, or fetch the model again."
 _PICKLED = ["*.bin", "*.pt", "*.pth"]
 
 
-def find_model(section: ModelSection) -> Path:
+def find_model(section: ModelSection, *, weights: bool = True) -> Path:
     """The folder that holds the model, fetched first where that is needed.
+
+    Args:
+        section: the recipe's model section.
+        weights: False asks for config.json and the tokenizer alone; weights are then not fetched.
 
     Raises:
         ModelError: there is no such model, it is gated, or its weights are pickled.
@@ -31,46 +36,49 @@ def find_model(section: ModelSection) -> Path:
     if name == embedded.NAME:
         return embedded.fetch()
     if name.startswith(MODELSCOPE):
-        folder = _from_modelscope(name.removeprefix(MODELSCOPE), section)
-    elif Path(name).expanduser().is_dir():
-        folder = Path(name).expanduser().absolute()
+        folder = _from_modelscope(name.removeprefix(MODELSCOPE), section, weights=weights)
+    elif Path(os.path.expanduser(name)).is_dir():
+        folder = Path(os.path.expanduser(name)).absolute()
     elif _HUB_ID.fullmatch(name):
-        folder = _from_hugging_face(name, section)
+        folder = _from_hugging_face(name, section, weights=weights)
     else:
         raise ModelError(
             name,
             "there is no such folder, and this is no id of the form owner/name.",
             f"Name a folder, a hub id, {MODELSCOPE}owner/name, or {embedded.NAME}.",
         )
-    _check(folder, section)
+    _check(folder, section, weights=weights)
     return folder
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path, *, weights: bool = True) -> str:
     """A hash that changes with the model: of its small files, and of its weights' names and sizes.
 
-    Weights are not read, so this takes milliseconds.
+    Weights are not read, so this takes milliseconds. Without them it is the hash of the config and
+    the tokenizer, the same whether the weights were fetched or not.
     """
     small = {p.name: file_sha256(p) for p in _matching(folder, ["*.json", "*.jinja"])}
-    weights = {
+    if not weights:
+        return digest({"files": small})
+    sizes = {
         p.name: [p.stat().st_size, p.stat().st_mtime_ns]
         for p in _matching(folder, ["*.safetensors", *_PICKLED])
     }
-    return digest({"files": small, "weights": weights})
+    return digest({"files": small, "weights": sizes})
 
 
 def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted(p for pattern in patterns for p in folder.glob(pattern) if p.is_file())
 
 
-def _check(folder: Path, section: ModelSection) -> None:
+def _check(folder: Path, section: ModelSection, *, weights: bool) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(
             str(folder),
             "this folder holds no config.json, so it is no model in Hugging Face's layout.",
             "Name the folder that holds config.json and the weights.",
         )
-    if any(folder.glob("*.safetensors")):
+    if not weights or any(folder.glob("*.safetensors")):
         return
     if not _matching(folder, _PICKLED):
         raise ModelError(
@@ -84,7 +92,14 @@ def _check(folder: Path, section: ModelSection) -> None:
         )
 
 
-def _from_hugging_face(name: str, section: ModelSection) -> Path:
+def _patterns(section: ModelSection, *, weights: bool) -> list[str]:
+    """Which files of a model to fetch."""
+    if not weights:
+        return [pattern for pattern in _WANTED if pattern != "*.safetensors"]
+    return _WANTED + (_PICKLED if section.allow_pickle else [])
+
+
+def _from_hugging_face(name: str, section: ModelSection, *, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -94,7 +109,7 @@ def _from_hugging_face(name: str, section: ModelSection) -> Path:
         RevisionNotFoundError,
     )
 
-    patterns = _WANTED + (_PICKLED if section.allow_pickle else [])
+    patterns = _patterns(section, weights=weights)
 
     def snapshot(*, local: bool) -> Path:
         return Path(
@@ -105,7 +120,9 @@ def _from_hugging_face(name: str, section: ModelSection) -> Path:
 
     try:
         folder = snapshot(local=True)
-        if any(folder.glob("*.safetensors")) or section.allow_pickle:
+        if not weights and (folder / "config.json").is_file():
+            return folder
+        if weights and (any(folder.glob("*.safetensors")) or section.allow_pickle):
             return folder
     except LocalEntryNotFoundError:
         pass
@@ -130,12 +147,12 @@ def _from_hugging_face(name: str, section: ModelSection) -> Path:
     raise ModelError(name, problem, remedy)
 
 
-def _from_modelscope(name: str, section: ModelSection) -> Path:
+def _from_modelscope(name: str, section: ModelSection, *, weights: bool) -> Path:
     try:
         from modelscope import snapshot_download
     except ImportError:
         raise MissingExtraError("modelscope", "modelscope") from None
-    patterns = _WANTED + (_PICKLED if section.allow_pickle else [])
+    patterns = _patterns(section, weights=weights)
 
     def snapshot(*, local: bool) -> Path:
         return Path(
@@ -145,7 +162,7 @@ def _from_modelscope(name: str, section: ModelSection) -> Path:
         )
 
     cached = _quietly(lambda: snapshot(local=True))
-    if cached is not None:
+    if cached is not None and (not weights or _matching(cached, ["*.safetensors", *_PICKLED])):
         return cached
     say(f"fetching {name} from ModelScope")
     try:

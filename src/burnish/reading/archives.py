@@ -9,6 +9,8 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import posixpath
+import re
 import shutil
 import struct
 import tempfile
@@ -17,12 +19,13 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from burnish.errors import DataError
+from burnish.progress import say
 
 MAX_RATIO = 200
 """An archive that unpacks to so many times its size is taken for a bomb ..."""
@@ -32,6 +35,9 @@ MAX_MEMBERS = 10_000
 
 GZIP, ZIP = ".gz", ".zip"
 ARCHIVES = {GZIP, ZIP, ".7z", ".bz2", ".rar", ".tar", ".tgz", ".xz", ".zst"}
+
+_NUM_NAMED = 3
+_DRIVE = re.compile("[A-Za-z]:/")
 
 _BROKEN = (
     OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, lzma.LZMAError,
@@ -49,12 +55,14 @@ class RawFile:
         kind: the ending that says how to read it, such as `.csv`; without .gz.
         open: a new stream of the bytes from the start.
         max_unpacked_gib: the most that it may unpack to.
+        tell: takes a remark about the file, for whoever is at the terminal.
     """
 
     name: str
     kind: str
     open: Callable[[], BinaryIO]
     max_unpacked_gib: float
+    tell: Callable[[str], None] = say
 
 
 def kind_of(name: str) -> str:
@@ -68,12 +76,14 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith((".", "~$", "__MACOSX")) for part in name.split("/"))
 
 
-def raw_file(path: Path, name: str, max_unpacked_gib: float) -> RawFile:
+def raw_file(
+    path: Path, name: str, max_unpacked_gib: float, tell: Callable[[str], None] = say
+) -> RawFile:
     """A file on the disk; one that ends in .gz is unpacked while it is read."""
     opener = partial(_open_plain, path, name)
     if path.suffix.lower() == GZIP:
         opener = partial(_open_gzip, path, name, max_unpacked_gib)
-    return RawFile(name, kind_of(path.name), opener, max_unpacked_gib)
+    return RawFile(name, kind_of(path.name), opener, max_unpacked_gib, tell)
 
 
 def _open_plain(path: Path, name: str) -> BinaryIO:
@@ -87,22 +97,27 @@ def _open_plain(path: Path, name: str) -> BinaryIO:
 
 def _open_gzip(path: Path, name: str, max_unpacked_gib: float) -> BinaryIO:
     _open_plain(path, name).close()
-    limit = _Limit(name, path.stat().st_size, max_unpacked_gib)
+    limit = Limit(name, path.stat().st_size, max_unpacked_gib)
     return _buffered(gzip.GzipFile(path, "rb"), limit)
 
 
-def members(path: Path, name: str, max_unpacked_gib: float) -> Iterator[RawFile]:
+def members(
+    path: Path, name: str, max_unpacked_gib: float, tell: Callable[[str], None] = say
+) -> Iterator[RawFile]:
     """The files in a zip, by name; each must be read before the next is asked for.
 
+    Hidden ones are left out, and that is told.
+
     Raises:
-        DataError: it is broken, encrypted, holds other archives or unpacks to too much.
+        DataError: it is broken, encrypted, holds other archives, unpacks to too much, or the name
+            of a file leads out of it.
     """
     with _open_plain(path, name) as packed, _open_zip(packed, name) as archive:
-        limit = _Limit(name, path.stat().st_size, max_unpacked_gib)
-        for member, info in sorted(_checked(archive, limit).items()):
+        limit = Limit(name, path.stat().st_size, max_unpacked_gib)
+        for member, info in sorted(_checked(archive, limit, tell).items()):
             full = f"{name}/{member}"
             opener = partial(_open_member, archive, info, limit.named(full))
-            yield RawFile(full, kind_of(member), opener, max_unpacked_gib)
+            yield RawFile(full, kind_of(member), opener, max_unpacked_gib, tell)
 
 
 def check_zip(stream: BinaryIO, name: str, max_unpacked_gib: float) -> None:
@@ -113,7 +128,7 @@ def check_zip(stream: BinaryIO, name: str, max_unpacked_gib: float) -> None:
     """
     size = stream.seek(0, io.SEEK_END)
     with _open_zip(stream, name) as archive:
-        _refuse_growth(archive.infolist(), _Limit(name, size, max_unpacked_gib))
+        _refuse_growth(archive.infolist(), Limit(name, size, max_unpacked_gib))
     stream.seek(0)
 
 
@@ -137,19 +152,23 @@ def _open_zip(stream: BinaryIO, name: str) -> zipfile.ZipFile:
         raise _broken(name, error) from None
 
 
-def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: _Limit) -> BinaryIO:
+def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: Limit) -> BinaryIO:
     try:
         return _buffered(archive.open(info), limit)
     except _BROKEN as error:
         raise _broken(limit.name, error) from None
 
 
-def _checked(archive: zipfile.ZipFile, limit: _Limit) -> dict[str, zipfile.ZipInfo]:
+def _checked(
+    archive: zipfile.ZipFile, limit: Limit, tell: Callable[[str], None]
+) -> dict[str, zipfile.ZipInfo]:
     """The members by name, without folders and hidden files."""
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     _refuse_growth(infos, limit)
-    named = [(_name_of(info), info) for info in infos]
+    named = [(_name_within(_name_of(info), limit.name), info) for info in infos]
     wanted = [(name, info) for name, info in named if not is_hidden(name)]
+    if len(wanted) < len(named):
+        tell(_hidden_files(limit.name, [name for name, _ in named if is_hidden(name)]))
     twice = [name for name, count in Counter(name for name, _ in wanted).items() if count > 1]
     for member, info in wanted:
         where = f"{limit.name}/{member}"
@@ -168,7 +187,24 @@ def _checked(archive: zipfile.ZipFile, limit: _Limit) -> dict[str, zipfile.ZipIn
     return dict(wanted)
 
 
-def _refuse_growth(infos: list[zipfile.ZipInfo], limit: _Limit) -> None:
+def _hidden_files(archive: str, hidden: list[str]) -> str:
+    shown = ", ".join(hidden[:_NUM_NAMED]) + (", ..." if len(hidden) > _NUM_NAMED else "")
+    return f"{archive}: skipped {len(hidden)} hidden files in this archive ({shown})"
+
+
+def _name_within(name: str, archive: str) -> str:
+    """A member's name without detours: `x.csv` for `./x.csv`."""
+    short = posixpath.normpath(name.replace("\\", "/"))
+    if short.startswith(("/", "../")) or short == ".." or _DRIVE.match(short):
+        raise DataError(
+            archive,
+            f"the name of a file in this archive, {name!r}, leads out of it.",
+            "Pack it again with names that begin with no / and no ../, or unpack it yourself.",
+        )
+    return short
+
+
+def _refuse_growth(infos: list[zipfile.ZipInfo], limit: Limit) -> None:
     if len(infos) > MAX_MEMBERS:
         raise DataError(
             limit.name,
@@ -198,31 +234,52 @@ def _broken(name: str, error: Exception) -> DataError:
 
 
 @dataclass(frozen=True, slots=True)
-class _Limit:
-    """How much an archive may unpack to."""
+class Limit:
+    """How much a file may unpack to.
+
+    Attributes:
+        name: the file's, for messages.
+        packed_bytes: its size.
+        max_unpacked_gib: the most that it may unpack to.
+        noun: what it is, for messages.
+    """
 
     name: str
     packed_bytes: int
     max_unpacked_gib: float
+    noun: str = "archive"
 
-    def named(self, name: str) -> _Limit:
-        return _Limit(name, self.packed_bytes, self.max_unpacked_gib)
+    def named(self, name: str) -> Limit:
+        """The same for a part of the file."""
+        return replace(self, name=name)
 
     def check(self, unpacked_bytes: int) -> None:
-        """Refuses so many bytes, if they are too many."""
-        if unpacked_bytes > self.max_unpacked_gib * 2**30:
-            raise DataError(
-                self.name,
-                f"this archive unpacks to more than {self.max_unpacked_gib:g} GiB.",
-                "If it is right, raise data.max_unpacked_gib.",
-            )
+        """Refuses so many bytes, if they are too many, or too many for the size of the file.
+
+        Raises:
+            DataError: they are.
+        """
+        self.check_size(unpacked_bytes)
         if unpacked_bytes > max(FREE_BYTES, MAX_RATIO * self.packed_bytes):
             raise DataError(
                 self.name,
-                f"this archive unpacks to more than {MAX_RATIO} times its size, as those do that "
-                "are made to fill a machine.",
+                f"this {self.noun} unpacks to more than {MAX_RATIO} times its size, as those do "
+                "that are made to fill a machine.",
                 "If it is right, unpack it yourself and name what comes out; "
                 "data.max_unpacked_gib limits the size alone.",
+            )
+
+    def check_size(self, unpacked_bytes: int) -> None:
+        """Refuses so many bytes, if they are more than max_unpacked_gib.
+
+        Raises:
+            DataError: they are.
+        """
+        if unpacked_bytes > self.max_unpacked_gib * 2**30:
+            raise DataError(
+                self.name,
+                f"this {self.noun} unpacks to more than {self.max_unpacked_gib:g} GiB.",
+                "If it is right, raise data.max_unpacked_gib.",
             )
 
 
@@ -235,7 +292,7 @@ class _Reader(Protocol):
 class _Unpacked(io.RawIOBase):
     """Bytes that are unpacked as they are read, counted against a limit."""
 
-    def __init__(self, inner: _Reader, limit: _Limit) -> None:
+    def __init__(self, inner: _Reader, limit: Limit) -> None:
         self._inner = inner
         self._limit = limit
         self._count = 0
@@ -258,5 +315,5 @@ class _Unpacked(io.RawIOBase):
         super().close()
 
 
-def _buffered(inner: _Reader, limit: _Limit) -> BinaryIO:
+def _buffered(inner: _Reader, limit: Limit) -> BinaryIO:
     return cast("BinaryIO", io.BufferedReader(_Unpacked(inner, limit), 2**18))

@@ -5,40 +5,79 @@ They have no lines; the number of the row stands there.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from burnish.conversation import BadRow, Record
 from burnish.errors import DataError
+from burnish.reading.archives import Limit
+from burnish.reading.folders import printable
 
 _SAVED = ("dataset_dict.json", "state.json")
-_ROWS_AT_ONCE = 1000
+_MAX_BATCH_BYTES = 2**31
+_FEWEST_ROWS, _MOST_ROWS = 4, 64
+"""So many rows are read at once, fewer where they might unpack to more than _MAX_BATCH_BYTES: a
+value that the file holds once may stand in every row."""
 
 
-def parquet_rows(stream: BinaryIO, name: str) -> Iterator[Record | BadRow]:
+def parquet_rows(stream: BinaryIO, name: str, max_unpacked_gib: float) -> Iterator[Record | BadRow]:
     """The rows of a parquet file.
 
     Raises:
-        DataError: it is broken, or two columns have one name.
+        DataError: it is broken, unpacks to too much, or two columns have one name.
     """
     import pyarrow
     from pyarrow import parquet
 
+    limit = Limit(name, stream.seek(0, io.SEEK_END), max_unpacked_gib, "file")
     try:
-        file = parquet.ParquetFile(stream)
+        file = parquet.ParquetFile(stream, pre_buffer=False)
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
             raise DataError(name, "two columns have one name.", "Give each a name of its own.")
-        number = 1
-        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
-            yield from _batch_rows(batch, name, number)
-            number += batch.num_rows
+        # Of columns, damaged files give no sizes but end the process: pyarrow aborts.
+        groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+        sizes = [max(0, group.total_byte_size) for group in groups]
+        limit.check(sum(sizes))
+        batches = file.iter_batches(_rows_at_once(max(sizes, default=0)))
+        yield from _within(_batches(batches, name), limit)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         problem = _first_line(error).rstrip(".")
         raise DataError(
             name, f"this is no whole parquet file: {problem}.", "Write or fetch it again."
         ) from None
+
+
+def _rows_at_once(group_bytes: int) -> int:
+    """How many rows to read at once, where the largest group of rows unpacks to so many bytes."""
+    return min(max(_MAX_BATCH_BYTES // max(1, group_bytes), _FEWEST_ROWS), _MOST_ROWS)
+
+
+def _within(rows: Iterator[Record | BadRow], limit: Limit) -> Iterator[Record | BadRow]:
+    """The rows, as long as all that were read hold no more than the limit."""
+    num_bytes = 0
+    for row in rows:
+        num_bytes += _size(row.fields) if isinstance(row, Record) else len(row.text)
+        limit.check_size(num_bytes)
+        yield row
+
+
+def _size(value: Any) -> int:
+    """About how many bytes a value holds, at least; a character counts as one."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    return sum(map(_size, value)) if isinstance(value, list | tuple) else 8
+
+
+def _batches(batches: Iterable[Any], name: str) -> Iterator[Record | BadRow]:
+    number = 1
+    for batch in batches:
+        yield from _batch_rows(batch, name, number)
+        number += batch.num_rows
 
 
 def _batch_rows(batch: Any, name: str, first: int) -> Iterator[Record | BadRow]:
@@ -58,11 +97,14 @@ def is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _SAVED)
 
 
-def saved_rows(folder: Path, name: str, split: str) -> Iterator[Record]:
+def saved_rows(
+    folder: Path, name: str, split: str, max_unpacked_gib: float
+) -> Iterator[Record | BadRow]:
     """The rows of a split of what `save_to_disk` wrote.
 
     Raises:
-        DataError: it is broken, or there is no such split.
+        DataError: it is broken, unpacks to more than its own size and the limit, or there is no
+            such split.
     """
     from datasets import DatasetDict, load_from_disk
 
@@ -70,17 +112,20 @@ def saved_rows(folder: Path, name: str, split: str) -> Iterator[Record]:
         loaded = load_from_disk(str(folder))
     except Exception as error:  # the package raises many kinds on a broken folder
         raise DataError(
-            str(folder),
+            printable(str(folder)),
             f"this folder of save_to_disk can't be read: {_first_line(error)}.",
             "Write it again.",
         ) from None
-    if isinstance(loaded, DatasetDict) and split not in loaded:
+    is_dict = isinstance(loaded, DatasetDict)
+    if is_dict and split not in loaded:
         raise DataError(
-            str(folder),
+            printable(str(folder)),
             f"there is no split {split!r} in this folder; it holds {', '.join(loaded)}.",
             "Name one of them as the split of this source.",
         )
-    yield from _rows(loaded[split] if isinstance(loaded, DatasetDict) else loaded, name)
+    packed = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    limit = Limit(printable(str(folder)), packed, max(max_unpacked_gib, packed / 2**30), "folder")
+    yield from _within(_rows(loaded[split] if is_dict else loaded, name), limit)
 
 
 def hub_rows(dataset: str, name: str, split: str, *, streaming: bool) -> Iterator[Record]:

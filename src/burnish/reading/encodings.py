@@ -35,6 +35,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_MARK = "\ufeff"
+"""A byte order mark as a character."""
 _BYTE = re.compile("[\udc00-\udcff]")
 _KEEP = "burnish.keep"
 
@@ -208,23 +210,40 @@ def _unmixed(line: str) -> str:
 
 
 def lines(parts: Iterable[str]) -> Iterator[str | LongLine]:
-    """Whole lines out of `pieces`; of one longer than MAX_ROW_CHARS only its beginning."""
+    """Whole lines out of `pieces`; of one longer than MAX_ROW_CHARS only its beginning.
+
+    A byte order mark at the start of a line, as files put together have it, goes.
+    """
     size = min(PIECE, MAX_ROW_CHARS + 1)
     rest = iter(parts)
-    for part in rest:
-        yield part if len(part) < size else _whole(part, rest)
+    part = next(rest, "")
+    while part:
+        if len(part) < size:
+            yield part.removeprefix(_MARK)
+            part = next(rest, "")
+        else:
+            line, part = _whole(part, rest)
+            yield line.removeprefix(_MARK) if isinstance(line, str) else line
 
 
-def _whole(part: str, rest: Iterator[str]) -> str | LongLine:
+def _whole(part: str, rest: Iterator[str]) -> tuple[str | LongLine, str]:
+    """The line that begins with a piece, and the piece behind it."""
     held, length = [part], len(part)
-    while part and part[-1] != "\n":
+    while part and part[-1] not in "\r\n":
         part = next(rest, "")
         length += len(part)
         if length <= MAX_ROW_CHARS:
             held.append(part)
         else:
             del held[1:]
-    return "".join(held) if length <= MAX_ROW_CHARS else LongLine(held[0][:NUM_SHOWN], length)
+    behind = next(rest, "")
+    if part.endswith("\r") and behind == "\n":  # a line end that was cut in two
+        behind = next(rest, "")
+        length += 1
+        held.append("\n")
+    if length <= MAX_ROW_CHARS:
+        return "".join(held), behind
+    return LongLine(held[0][:NUM_SHOWN], length), behind
 
 
 def is_unreadable(text: str) -> bool:

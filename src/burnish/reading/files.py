@@ -6,8 +6,8 @@ streams, twice where they are text, since the first reading finds the encoding.
 
 from __future__ import annotations
 
-import glob
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,7 +20,6 @@ from burnish.reading.archives import (
     ZIP,
     RawFile,
     check_zip,
-    is_hidden,
     kind_of,
     members,
     raw_file,
@@ -30,30 +29,34 @@ from burnish.reading.arrow_rows import hub_rows, is_saved, parquet_rows, saved_r
 from burnish.reading.csv_rows import csv_rows
 from burnish.reading.documents import docx_passages, pdf_passages
 from burnish.reading.encodings import Encoding, find_encoding, lines, pieces
+from burnish.reading.folders import find_files, folder_of, is_pattern, printable
 from burnish.reading.json_rows import is_list, json_lines, json_list, refuse_lone_object
 from burnish.reading.passages import text_passages
 from burnish.recipe import Source
 
 HUB = "hf:"
-_WILDCARDS = "*?["
 _ABOUT_DATA = re.compile(r"(readme|licen[cs]e|changelog|notice|citation)\b.*\.(md|txt)$", re.I)
 
 Rows = Iterator[Record | BadRow]
+Tell = Callable[[str], None]
 
 
-def read_records(source: Source, *, max_unpacked_gib: float, name: str | None = None) -> Rows:
+def read_records(
+    source: Source, *, max_unpacked_gib: float, name: str | None = None, tell: Tell = say
+) -> Rows:
     """The rows of a source in order, up to its limit; a row that can't be read comes as BadRow.
 
     Args:
         source: where the rows are.
-        max_unpacked_gib: the most that a .gz or .zip may unpack to.
+        max_unpacked_gib: the most that a .gz, a .zip or a parquet file may unpack to.
         name: what stands first in the origins; by default `name_of` the source.
+        tell: takes remarks, such as which files are skipped; by default they go to stderr.
 
     Raises:
         DataError: there is no such file, its kind is unknown, or it can't be read as that kind.
         MissingExtraError: the package that reads its kind is not installed.
     """
-    rows = _rows(source, name or name_of(source), max_unpacked_gib)
+    rows = _rows(source, name or name_of(source), max_unpacked_gib, tell)
     yield from itertools.islice(rows, source.limit)
 
 
@@ -64,28 +67,23 @@ def name_of(source: Source) -> str:
     """
     if source.path.startswith(HUB):
         return source.path.removeprefix(HUB)
-    path = Path(source.path).expanduser()
-    named = _folder_of(path) if _is_pattern(path) else path
-    return _printable(named.name if named.name not in ("", "..") else named.resolve().name)
+    path = Path(os.path.expanduser(source.path))
+    named = folder_of(path) if is_pattern(path) else path
+    return printable(named.name if named.name not in ("", "..") else named.resolve().name)
 
 
-def _printable(name: str) -> str:
-    """A name without the lone surrogates that stand for bytes that are no text."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _rows(source: Source, name: str, max_unpacked_gib: float) -> Rows:
+def _rows(source: Source, name: str, max_unpacked_gib: float, tell: Tell) -> Rows:
     if source.path.startswith(HUB):
         dataset = source.path.removeprefix(HUB)
         yield from hub_rows(dataset, name, source.split, streaming=source.streaming)
         return
-    path = Path(source.path).expanduser()
+    path = Path(os.path.expanduser(source.path))
     if path.is_dir() and is_saved(path):
-        yield from saved_rows(path, name, source.split)
+        yield from saved_rows(path, name, source.split, max_unpacked_gib)
         return
     skipped: list[str] = []
     is_empty = True
-    for raw in _files(path, source.path, name, max_unpacked_gib):
+    for raw in _files(path, source.path, name, max_unpacked_gib, tell):
         if raw.kind in READERS and (raw.name == name or not _is_about(raw, source)):
             is_empty = False
             yield from READERS[raw.kind](raw, source)
@@ -93,9 +91,11 @@ def _rows(source: Source, name: str, max_unpacked_gib: float) -> Rows:
             skipped.append(raw.name.rpartition("/")[2] if raw.kind in READERS else raw.kind)
     if skipped:
         kinds = ", ".join(sorted({kind or "no ending" for kind in skipped}))
-        say(f"{name}: skipped {len(skipped)} files that burnish takes for no data ({kinds})")
+        tell(f"{name}: skipped {len(skipped)} files that burnish takes for no data ({kinds})")
     if is_empty:
-        raise DataError(source.path, "there is no file in it that burnish reads.", _REMEDY)
+        raise DataError(
+            printable(source.path), "there is no file in it that burnish reads.", _REMEDY
+        )
 
 
 def _is_about(raw: RawFile, source: Source) -> bool:
@@ -103,54 +103,42 @@ def _is_about(raw: RawFile, source: Source) -> bool:
     return source.layout != "text" and _ABOUT_DATA.match(raw.name.rpartition("/")[2]) is not None
 
 
-def _files(path: Path, given: str, name: str, max_unpacked_gib: float) -> Iterator[RawFile]:
+def _files(
+    path: Path, given: str, name: str, max_unpacked_gib: float, tell: Tell
+) -> Iterator[RawFile]:
     """The files that a path names, those in archives too."""
-    if path.is_dir() or _is_pattern(path):
-        found = [(file, f"{name}/{_printable(below)}") for file, below in _within(path)]
+    if path.is_dir() or is_pattern(path):
+        found = [(file, f"{name}/{printable(below)}") for file, below in _within(path, name, tell)]
     else:
         _check_file(path, given)
         found = [(path, name)]
     for file, full in found:
         if file.suffix.lower() == ZIP:
-            yield from members(file, full, max_unpacked_gib)
+            yield from members(file, full, max_unpacked_gib, tell)
         else:
-            yield raw_file(file, full, max_unpacked_gib)
+            yield raw_file(file, full, max_unpacked_gib, tell)
 
 
-def _is_pattern(path: Path) -> bool:
-    return any(mark in str(path) for mark in _WILDCARDS) and not path.exists()
-
-
-def _folder_of(pattern: Path) -> Path:
-    """The part of a pattern before its first wildcard."""
-    parts = itertools.takewhile(lambda part: not set(part) & set(_WILDCARDS), pattern.parts)
-    return Path(*parts)
-
-
-def _within(path: Path) -> Iterator[tuple[Path, str]]:
-    """The files of a folder or pattern, sorted, each with its path below the folder."""
-    if path.is_dir():
-        folder, found = path, path.rglob("*")
-    else:
-        folder = _folder_of(path)
-        found = (Path(match) for match in glob.iglob(str(path), recursive=True))
-    for file in sorted(found):
-        below = file.relative_to(folder).as_posix()
-        if not is_hidden(below) and file.is_file():
-            yield file, below
+def _within(path: Path, name: str, tell: Tell) -> tuple[tuple[Path, str], ...]:
+    """The files of a folder or pattern, each with its path below the folder."""
+    found = find_files(path)
+    if found.runs:
+        runs = ", ".join(printable(str(run)) for run in found.runs)
+        tell(f"{name}: skipped what burnish wrote itself in the run folders {runs}")
+    return found.files
 
 
 def _check_file(path: Path, given: str) -> None:
     if not path.is_file():
         raise DataError(
-            given,
-            f"there is no such file (looked for {path.absolute()}).",
+            printable(given),
+            f"there is no such file (looked for {printable(str(path.absolute()))}).",
             "Paths in a recipe are relative to the folder in which you run burnish.",
         )
     kind = kind_of(path.name)
     if kind not in READERS and path.suffix.lower() != ZIP:
         raise DataError(
-            given,
+            printable(given),
             f"burnish can't read files of the kind {kind!r}."
             if kind
             else "this file's name has no ending that says what kind it is.",
@@ -161,7 +149,7 @@ def _check_file(path: Path, given: str) -> None:
 def _encoding(raw: RawFile) -> Encoding:
     encoding = find_encoding(raw)
     if not encoding.name.startswith("utf-8"):
-        say(f"{raw.name}: read as {encoding.name}")
+        raw.tell(f"{raw.name}: read as {encoding.name}")
     return encoding
 
 
@@ -169,13 +157,13 @@ def _read_csv(raw: RawFile, _: Source) -> Rows:
     encoding = _encoding(raw)
     delimiter = "\t" if raw.kind == ".tsv" else ","
     rows = lines(pieces(raw, encoding, newline=""))
-    return csv_rows(rows, raw.name, delimiter, encoding.title)
+    return csv_rows(rows, raw.name, delimiter, encoding.title, raw.tell)
 
 
 def _read_json(raw: RawFile, _: Source) -> Rows:
     """A JSON list of objects, or JSON lines, under any of their names."""
     encoding = _encoding(raw)
-    parts = partial(pieces, raw, encoding, newline="\n")
+    parts = partial(pieces, raw, encoding, newline="")
     if is_list(parts()):
         return json_list(parts(), raw.name, encoding.title)
     if raw.kind == ".json":
@@ -196,7 +184,7 @@ def _read_text(raw: RawFile, source: Source) -> Rows:
 
 def _read_parquet(raw: RawFile, _: Source) -> Rows:
     with seekable(raw) as stream:
-        yield from parquet_rows(stream, raw.name)
+        yield from parquet_rows(stream, raw.name, raw.max_unpacked_gib)
 
 
 def _read_docx(raw: RawFile, source: Source) -> Rows:

@@ -24,7 +24,7 @@ or written back."""
 
 _BLANKS = re.compile(r"\s+")
 _BETWEEN_ROWS = re.compile(r"[ \t\r\n,]+")
-_LONE_BRACE = re.compile(r"\{[ \t\r]*(\n|$)")
+_LONE_BRACE = re.compile(r"\{[ \t]*([\r\n]|$)")
 _NEAR_THE_END = 32
 """A fault so near the end of what has been read may only be the cut."""
 
@@ -123,9 +123,10 @@ def refuse_lone_object(parts: Iterable[str], name: str) -> None:
 
 def _spans_lines(text: _Text) -> bool:
     try:
-        return "\n" in text.value()[1]
+        raw = text.value()[1]
     except DataError:
         return False
+    return "\n" in raw or "\r" in raw
 
 
 class _Text:
@@ -261,7 +262,27 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_twins)
+class WrittenFloat(float):
+    """A number that is shown as it is written in its file: `3.50`, `1.0e5`."""
+
+    def __new__(cls, written: str) -> WrittenFloat:
+        """The number that JSON writes so."""
+        number = super().__new__(cls, written)
+        number._written = written
+        return number
+
+    _written: str
+
+    def __str__(self) -> str:
+        return self._written
+
+    def __reduce__(self) -> tuple[type[WrittenFloat], tuple[str]]:
+        return type(self), (self._written,)
+
+
+WrittenFloat.__name__ = "float"  # what a reader of a message knows
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_twins, parse_float=WrittenFloat)
 _LENIENT_DECODER = json.JSONDecoder(parse_int=str)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP server: /generate, /v1/chat/completions, /v1/models and /health."""
+"""The HTTP server: /generate, /v1/chat/completions, /tokenize, /v1/models and /health."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ from burnish.generation import Sampling
 from burnish.recipe import ServeSection
 from burnish.serving.body_limit import BodyLimit
 from burnish.serving.engine import Busy, Engine, Job, Piece
-from burnish.serving.protocol import MAX_BODY_BYTES, ChatRequest, GenerateRequest, usage
+from burnish.serving.protocol import (
+    MAX_BODY_BYTES,
+    ChatRequest,
+    GenerateRequest,
+    TokenizeRequest,
+    usage,
+)
 
 logger = logging.getLogger("uvicorn.error")
 """The server's log, where the trace of a failed answer goes: a client gets no inner workings."""
@@ -70,6 +76,12 @@ def create_app(engine: Engine, section: ServeSection, model_name: str) -> FastAP
         asked = body.messages(section.system_prompt)
         answer = await _submit(engine, asked, body.sampling(section))
         return {"output": await _whole_answer(answer, request)}
+
+    @app.post("/tokenize", response_model=None)
+    async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
+        asked = body.conversation(section.system_prompt)
+        ids = await asyncio.to_thread(engine.prompt_ids, asked)
+        return {"count": len(ids), "max_model_len": engine.room, "tokens": ids}
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(body: ChatRequest, request: Request) -> Any:

@@ -79,7 +79,7 @@ class Engine:
         self._encoding = threading.Lock()
         self._current: Job | None = None
         self._stop_ids = stop_token_ids(tokenizer)
-        self._room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.room = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self._jobs: queue.Queue[Job | None] = queue.Queue(maxsize=MAX_WAITING)
         self._worker = threading.Thread(target=self._work, name="burnish-engine", daemon=True)
         self._worker.start()
@@ -99,14 +99,13 @@ class Engine:
             Busy: too many requests are waiting.
             DataError: the chat template refuses these messages.
         """
-        with self._encoding:
-            prompt = render_prompt(messages, self._tokenizer)
-        if self._room is not None:
-            room = self._room - len(prompt)
+        prompt = self.prompt_ids(messages)
+        if self.room is not None:
+            room = self.room - len(prompt)
             if room < 1:
                 raise PromptTooLong(
                     "prompt",
-                    f"it has {len(prompt)} tokens; this model takes {self._room}, answer included.",
+                    f"it has {len(prompt)} tokens; this model takes {self.room}, answer included.",
                     "Shorten the conversation.",
                 )
             sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
@@ -118,6 +117,15 @@ class Engine:
                 "server", f"{MAX_WAITING} requests are waiting.", "Try again later."
             ) from None
         return job
+
+    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+        """What the model is given for a conversation; threads may call this at once.
+
+        Raises:
+            DataError: the chat template refuses these messages.
+        """
+        with self._encoding:
+            return render_prompt(messages, self._tokenizer)
 
     def close(self) -> None:
         """Ends the worker; the answer at hand stops at its next token."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from burnish.conversation import Message
+from burnish.conversation import Message, Role
 from burnish.generation import Sampling
 from burnish.recipe import ServeSection
 
@@ -88,11 +88,15 @@ class TextPart(BaseModel):
 
 
 class ChatMessage(BaseModel):
-    """A message in OpenAI's form; `input` is the context of an instruction."""
+    """A message in OpenAI's form; `input` is the context of an instruction.
+
+    `reasoning_content` is what the assistant thought, as clients send it back.
+    """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | list[TextPart]
     input: Text = ""
+    reasoning_content: Text | None = None
 
     def as_message(self) -> Message:
         """The message in the project's own words."""
@@ -101,7 +105,9 @@ class ChatMessage(BaseModel):
             if isinstance(self.content, str)
             else "".join(part.text for part in self.content)
         )
-        return Message("system" if self.role == "developer" else self.role, text, self.input)
+        role: Role = "system" if self.role == "developer" else self.role
+        thought = self.reasoning_content or "" if role == "assistant" else ""
+        return Message(role, text, self.input, reasoning_content=thought)
 
 
 class StreamOptions(BaseModel):
@@ -110,18 +116,9 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatRequest(_Request):
-    """POST /v1/chat/completions."""
-
+class _Conversation(_Request):
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     model: str | None = None
-    max_tokens: Tokens | None = Field(
-        None, validation_alias=AliasChoices("max_completion_tokens", "max_tokens")
-    )
-    n: Literal[1] | None = None
-    stop: Text | list[Text] | None = None
-    stream: bool = False
-    stream_options: StreamOptions | None = None
 
     def conversation(self, system_prompt: str | None) -> list[Message]:
         """The request as a conversation; the recipe's system prompt where it brings none."""
@@ -129,6 +126,28 @@ class ChatRequest(_Request):
         if system_prompt and turns[0].role != "system":
             turns.insert(0, Message("system", system_prompt))
         return turns
+
+
+class TokenizeRequest(_Conversation):
+    """POST /tokenize as vLLM has it, for conversations; what would change a prompt is refused."""
+
+    add_generation_prompt: Literal[True] = True
+    add_special_tokens: Literal[False] = False
+    continue_final_message: Literal[False] = False
+    chat_template: None = None
+    tools: Annotated[list[Any], Field(max_length=0)] = []
+
+
+class ChatRequest(_Conversation):
+    """POST /v1/chat/completions."""
+
+    max_tokens: Tokens | None = Field(
+        None, validation_alias=AliasChoices("max_completion_tokens", "max_tokens")
+    )
+    n: Literal[1] | None = None
+    stop: Text | list[Text] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
 
     def sampling(self, defaults: ServeSection) -> Sampling:
         """How to draw the answer."""

@@ -6,16 +6,22 @@ import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from burnish.errors import MissingExtraError, RunError, ServingError
 from burnish.models.loading import load_artifact, set_threads
+from burnish.models.names import find_model
+from burnish.parity.checks import check_base, check_folder, check_run
 from burnish.progress import say, warn
 from burnish.recipe import ModelSection, ServeSection
 from burnish.rendering import load_tokenizer
 from burnish.run_dir import RunDir
 from burnish.serving.engine import Engine
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class ServeReport(BaseModel):
@@ -68,7 +74,23 @@ def load_engine(model: ModelSection, section: ServeSection, run: RunDir) -> Engi
     threads = set_threads()
     say(f"loading the {section.artifact} model; {threads} threads")
     tokenizer = load_tokenizer(run.tokenizer, model)
+    _check_prompts(model, section, run, tokenizer)
     return Engine(load_artifact(section.artifact, model, run), tokenizer)
+
+
+def _check_prompts(
+    model: ModelSection, section: ServeSection, run: RunDir, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    certificate = check_run(model, run, tokenizer)
+    if section.artifact in ("merged", "quantized"):
+        check_folder(certificate, model, Path(_folder(section, run)))
+    else:
+        check_base(certificate, model, find_model(model))
+    if section.system_prompt:
+        say(
+            f"conversations that bring no system prompt get serve.system_prompt: "
+            f"{section.system_prompt!r}"
+        )
 
 
 def _folder(section: ServeSection, run: RunDir) -> Path | str:

@@ -1,4 +1,4 @@
-"""Chat templates for models that bring none."""
+"""Chat templates for models that bring none, and an end for those that write none."""
 
 from __future__ import annotations
 
@@ -26,6 +26,17 @@ PLAIN_TEMPLATES = {
     "plain_en": _PLAIN.format(instruction="Instruction", input="Input", response="Response"),
 }
 """The guide's template and its English twin, for models that bring none."""
+
+_CLOSING = (
+    "{% if not add_generation_prompt and messages[-1]['role'] == 'assistant' %}"
+    "{{ eos_token }}{% endif %}"
+)
+
+
+def closed_with_eos(template: str) -> str:
+    """The template with an eos behind the last answer."""
+    # Jinja leaves out a line break at the end of a template, but not within it.
+    return template.removesuffix("\n") + _CLOSING
 
 
 def choose_template(own: str | None, wanted: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from burnish.errors import MissingExtraError, RecipeError, TrainingError
+from burnish.models.lora import lora_config
 from burnish.recipe import LoraSettings
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def add_adapter(
         RecipeError: target_modules names a layer that the model does not have.
     """
     try:
-        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+        from peft import get_peft_model, prepare_model_for_kbit_training
     except ImportError:
         raise MissingExtraError("peft", "train") from None
     if getattr(base, "is_quantized", False):
@@ -30,16 +31,8 @@ def add_adapter(
     elif gradient_checkpointing:
         base.enable_input_require_grads()
     _check_targets(base, settings.target_modules)
-    config = LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        bias=settings.bias,
-        target_modules=settings.target_modules,
-        task_type="CAUSAL_LM",
-    )
     try:
-        return get_peft_model(base, config)
+        return get_peft_model(base, lora_config(settings))
     except ValueError as error:
         raise _unfit(base, f"{settings.target_modules!r} ({_first_line(error)})") from None
 

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from burnish.errors import MissingExtraError, RecipeError, TrainingError
-from burnish.models.loading import load_base, pick_dtype, set_threads
+from burnish.labels.verdict import check_audit
+from burnish.models.loading import load_base, pick_dtype, set_threads, steady_heap
 from burnish.models.names import find_model
+from burnish.parity.checks import check_base, check_rows, check_run
 from burnish.progress import say
 from burnish.recipe import ModelSection, TrainSection
+from burnish.rendering import load_tokenizer
 from burnish.run_dir import RunDir, replace_folder
 
 if TYPE_CHECKING:
+    from burnish.training.backends import Backend
     from burnish.training.trainer import BurnishTrainer
 
 
@@ -42,7 +46,8 @@ def train(model: ModelSection, section: TrainSection, run: RunDir) -> TrainRepor
     """Trains a LoRA adapter on the prepared examples; takes up the last good checkpoint, if any.
 
     Raises:
-        TrainingError: the loss or a gradient is not finite, or no gradient arrives.
+        TrainingError: the audit of the labels found errors, the loss or a gradient is not finite,
+            or no gradient arrives.
         ModelError: the base can't be loaded.
     """
     try:
@@ -54,31 +59,46 @@ def train(model: ModelSection, section: TrainSection, run: RunDir) -> TrainRepor
 
     metrics_path = run.folder("train") / METRICS_NAME
     reporter = Reporter(metrics_path)
-    trainer = _build(model, section, run, reporter)
+    _check_trackers(section)
+    _check_prompts(model, run)
+    check_audit(run, model, section.lora)
+    trainer = build(model, section, run, reporter)
     _run(trainer, reporter, run, metrics_path)
     beside = run.adapter.with_name(".adapter.incomplete")
     trainer.model.save_pretrained(str(beside))
     replace_folder(beside, run.adapter)
     metrics = read_metrics(metrics_path)
     plot_losses(metrics, run.folder("train") / "loss.png")
-    return _report(trainer, metrics, run, dtype=_dtype_name(pick_dtype(section.bf16)))
+    return _report(
+        trainer, metrics, run, dtype=_dtype_name(pick_dtype(section.bf16, training=True))
+    )
 
 
-def _build(
-    model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
-) -> BurnishTrainer:
+def _check_prompts(model: ModelSection, run: RunDir) -> None:
+    from datasets import load_from_disk
+
+    tokenizer = load_tokenizer(run.tokenizer, model)
+    certificate = check_run(model, run, tokenizer)
+    check_base(certificate, model, find_model(model))
+    check_rows(certificate, load_from_disk(str(run.split("train"))), tokenizer, "train")
+
+
+def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any) -> BurnishTrainer:
+    """The trainer of a run, with base, fresh adapter and prepared examples in it."""
     from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, set_seed
 
     from burnish.training.adapter import add_adapter
-    from burnish.training.trainer import BurnishTrainer
+    from burnish.training.backends import choose_backend
+    from burnish.training.loss import LossTerms
+    from burnish.training.steps import StepBatches
+    from burnish.training.trainer import BurnishTrainer, Packing
 
-    _check_trackers(section)
     threads = set_threads()
-    dtype = pick_dtype(section.bf16)
+    dtype = pick_dtype(section.bf16, training=True)
     set_seed(section.seed)
     base = load_base(find_model(model), model, dtype=dtype)
     peft_model = add_adapter(
-        base, section.lora, gradient_checkpointing=section.gradient_checkpointing
+        base, section.lora, gradient_checkpointing=bool(section.gradient_checkpointing)
     )
     trainable = sum(p.numel() for p in peft_model.parameters() if p.requires_grad)
     say(
@@ -86,6 +106,17 @@ def _build(
         f"device {base.device}, {threads} threads"
     )
     train_set, validation = _examples(run)
+    backend = choose_backend(
+        peft_model,
+        _records(train_set.select(range(min(len(train_set), 16)))),
+        wanted=section.backend,
+        terms=LossTerms(section.label_smoothing_factor, section.z_loss),
+        num_recomputed=_num_recomputed(section, peft_model),
+        packs=section.packing,
+    )
+    if backend.name == "transformers":
+        steady_heap()  # the fast path's arrays come again in like sizes: there it only costs time
+    _say_backend(backend)
     callbacks: list[Any] = [reporter]
     if section.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(section.early_stopping_patience))
@@ -94,15 +125,37 @@ def _build(
         args=training_arguments(section, run.checkpoints, has_validation=bool(validation)),
         train_dataset=train_set,
         eval_dataset=train_set if validation else None,
-        data_collator=_collate,
         callbacks=callbacks,
         validation=validation,
         keep=section.save_total_limit,
+        backend=backend,
+        packing=Packing(section.row_length, section.packing, section.share_prefixes),
+        steps=StepBatches(
+            [len(ids) for ids in train_set["input_ids"]],
+            records=section.per_device_train_batch_size * section.gradient_accumulation_steps,
+            tokens=section.tokens_per_step,
+            seed=section.seed,
+        ),
     )
     for stock in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(stock)
     reporter.watch(trainer)
     return trainer
+
+
+def _say_backend(backend: Backend) -> None:
+    if backend.name == "fast":
+        say("rows go through the fast path, which agrees with the model's own forward")
+    else:
+        say(f"rows go through the model's own forward: {backend.why}")
+
+
+def _num_recomputed(section: TrainSection, model: Any) -> int:
+    """How many layers recompute their activations."""
+    wanted = section.gradient_checkpointing
+    if not isinstance(wanted, bool):
+        return wanted
+    return int(model.get_base_model().config.get_text_config().num_hidden_layers) if wanted else 0
 
 
 def _check_trackers(section: TrainSection) -> None:
@@ -127,6 +180,13 @@ def training_arguments(section: TrainSection, output_dir: Path, *, has_validatio
         exclude={
             "lora",
             "bf16",
+            "backend",
+            "packing",
+            "row_length",
+            "share_prefixes",
+            "tokens_per_step",
+            "z_loss",
+            "label_smoothing_factor",
             "gradient_checkpointing",
             "warmup_ratio",
             "early_stopping_patience",
@@ -135,7 +195,7 @@ def training_arguments(section: TrainSection, output_dir: Path, *, has_validatio
             "greater_is_better",
         }
     )
-    settings[_checkpointing_name()] = section.gradient_checkpointing
+    settings[_checkpointing_name()] = bool(section.gradient_checkpointing)
     settings["warmup_steps"] = section.warmup_steps or section.warmup_ratio
     settings["report_to"] = section.report_to or "none"
     best = has_validation and section.load_best_model_at_end
@@ -146,15 +206,13 @@ def training_arguments(section: TrainSection, output_dir: Path, *, has_validatio
         output_dir=str(output_dir),
         metric_for_best_model="eval_loss" if has_validation else None,
         greater_is_better=False if has_validation else None,
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
         remove_unused_columns=False,
         restore_callback_states_from_checkpoint=True,
         logging_nan_inf_filter=False,
         use_cpu=_on_cpu(),
         dataloader_pin_memory=not _on_cpu(),
         disable_tqdm=True,
-        **settings,
+        **settings | {"gradient_accumulation_steps": 1},
     )
 
 
@@ -172,20 +230,15 @@ def _on_cpu() -> bool:
     return not (torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
-def _collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    from burnish.scoring import collate
-
-    return collate([(row["input_ids"], row["labels"]) for row in rows])
-
-
 def _examples(run: RunDir) -> tuple[Any, list[tuple[list[int], list[int]]]]:
     from datasets import load_from_disk
 
     train_set = load_from_disk(str(run.split("train"))).select_columns(["input_ids", "labels"])
-    lengths = [len(ids) for ids in train_set["input_ids"]]
-    train_set = train_set.add_column("length", lengths)
-    validation = load_from_disk(str(run.split("validation")))
-    return train_set, list(zip(validation["input_ids"], validation["labels"], strict=True))
+    return train_set, _records(load_from_disk(str(run.split("validation"))))
+
+
+def _records(rows: Any) -> list[tuple[list[int], list[int]]]:
+    return list(zip(rows["input_ids"], rows["labels"], strict=True))
 
 
 def _run(trainer: BurnishTrainer, reporter: Any, run: RunDir, metrics_path: Path) -> None:
@@ -209,9 +262,9 @@ def _run(trainer: BurnishTrainer, reporter: Any, run: RunDir, metrics_path: Path
         raise TrainingError(
             f"step {trainer.state.global_step + 1}",
             "memory ran out.",
-            "Halve train.per_device_train_batch_size and double "
-            "train.gradient_accumulation_steps, set train.gradient_checkpointing: true, lower "
-            "prepare.max_length, or set model.load_in_4bit: true.",
+            "Lower train.row_length (the same training in smaller pieces), set "
+            "train.gradient_checkpointing: true, lower prepare.max_length, or set "
+            "model.load_in_4bit: true.",
         ) from None
     finally:
         reporter.close()

@@ -16,12 +16,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 
 from burnish.errors import TrainingError
-from burnish.scoring import Ids, score, supervised_logits
+from burnish.progress import track
+from burnish.scoring import Ids
 from burnish.training import checkpoint
 from burnish.training.adapter import check_gradients
+from burnish.training.backends import Backend
+from burnish.training.packing import Row, pack
+from burnish.training.steps import StepBatches
 
 COUNTERS = "counters.json"
 
@@ -56,59 +61,100 @@ def _not_finite(step: int, what: str) -> TrainingError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How records become rows: at most so many tokens, one record a row without packing."""
+
+    row_length: int
+    is_on: bool = True
+    share_prefixes: bool = True
+
+    def rows(self, records: Sequence[tuple[Ids, Ids]], backend: Backend) -> list[Row]:
+        """The rows of some records, for a backend."""
+        length = self.row_length if self.is_on else 1
+        share = self.is_on and self.share_prefixes and backend.shares_prefixes
+        return pack(records, length, share_prefixes=share)
+
+
 class BurnishTrainer(Trainer):  # type: ignore[misc]
     """Trains on the mean loss over all supervised tokens of the effective batch.
 
-    Only positions that predict a supervised token go through the head; no [tokens, vocab] array
-    of prompt or padding positions is made.
+    A step's records come as one batch, are packed into rows, and go through the backend row by
+    row; so accumulation is part of `training_step` and the Trainer's own is 1.
     """
 
     loss_is_scaled_for_ga = True
 
     def __init__(
-        self, *args: Any, validation: Sequence[tuple[Ids, Ids]], keep: int | None, **kwargs: Any
+        self,
+        *args: Any,
+        validation: Sequence[tuple[Ids, Ids]],
+        keep: int | None,
+        backend: Backend,
+        packing: Packing,
+        steps: StepBatches,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, data_collator=_records, **kwargs)
         self.add_callback(FiniteGradients())
-        self.model_accepts_loss_kwargs = True
         self.counters = Counters()
         self._validation = validation
         self._keep = keep
+        self._backend = backend
+        self._packing = packing
+        self._steps = steps
         self._saving = False
         self._gradients_checked = False
 
     # --- loss ---------------------------------------------------------------------------------
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        """The sum of the losses of this micro batch over the tokens of the effective batch."""
-        logits, targets = supervised_logits(model, inputs)
-        total = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
-        count = num_items_in_batch if num_items_in_batch is not None else max(len(targets), 1)
-        loss = total / count * self.accelerator.num_processes
-        return (loss, None) if return_outputs else loss
+    def get_train_dataloader(self) -> Any:
+        """The records of one step at a time, on every rank its share."""
+        loader = DataLoader(
+            self.train_dataset, batch_sampler=self._steps, collate_fn=self.data_collator
+        )
+        return self.accelerator.prepare(loader)
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """One micro batch, forward and backward, with its loss and gradients checked."""
+        """All rows of one step, forward and backward; the mean loss over its supervised tokens."""
         started = time.perf_counter()
-        self.counters.tokens += int(inputs["attention_mask"].sum())
-        self.counters.supervised_tokens += int((inputs["labels"][:, 1:] >= 0).sum())
-        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        rows = self._packing.rows(inputs["records"], self._backend)
+        counts = [[len(row.targets), row.num_tokens] for row in rows]
+        num_supervised, num_tokens = self._sum_over_ranks(
+            torch.tensor(counts, device=self.args.device).sum(0)
+        ).tolist()
+        loss = torch.zeros((), device=self.args.device)
+        for row in rows:
+            part = self._backend.loss_sum(row.to(self.args.device)) / num_supervised
+            self.accelerator.backward(part)
+            loss += part.detach()
+        loss = self._sum_over_ranks(loss)
+        self._sum_gradients(model)
         if not torch.isfinite(loss):
             raise _not_finite(self.state.global_step + 1, f"the loss is {float(loss)}")
         if not self._gradients_checked:
             check_gradients(self.accelerator.unwrap_model(model))
             self._gradients_checked = True
+        self.counters.tokens += num_tokens
+        self.counters.supervised_tokens += num_supervised
         self.counters.loss += float(loss)
         self.counters.seconds += time.perf_counter() - started
         return loss
+
+    def _sum_gradients(self, model: Any) -> None:
+        """Adds up the gradients of all ranks: rows don't pass through the wrapper that would."""
+        if self.accelerator.num_processes > 1:
+            for p in model.parameters():
+                if p.requires_grad:
+                    own = torch.zeros_like(p) if p.grad is None else p.grad
+                    p.grad = self._sum_over_ranks(own)
+
+    def _sum_over_ranks(self, x: Tensor) -> Tensor:
+        total: Tensor = self.accelerator.reduce(x, reduction="sum")
+        return total
 
     # --- evaluation ---------------------------------------------------------------------------
 
@@ -118,16 +164,16 @@ class BurnishTrainer(Trainer):  # type: ignore[misc]
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """The mean validation loss over tokens, whatever the batch size."""
+        """The mean validation loss over tokens, by the same code as the training loss."""
         self.model.eval()
-        result = score(
-            self.model,
-            self._validation,
-            batch_size=self.args.per_device_eval_batch_size,
-            what="validate",
-        )
+        rows = self._packing.rows(self._validation, self._backend)
+        total = 0.0
+        with torch.no_grad():
+            for row in track(rows, "validate", total=len(rows), unit="rows"):
+                total += float(self._backend.loss_sum(row.to(self.args.device)))
         self._gradients_checked = False
-        metrics = {f"{metric_key_prefix}_loss": result.loss}
+        count = max(sum(len(row.targets) for row in rows), 1)
+        metrics = {f"{metric_key_prefix}_loss": total / count}
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -177,3 +223,7 @@ class BurnishTrainer(Trainer):  # type: ignore[misc]
     def restore_counters(self, folder: Path) -> None:
         """Takes up the counters that a checkpoint was saved with."""
         self.counters = Counters(**json.loads((folder / COUNTERS).read_text(encoding="utf-8")))
+
+
+def _records(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"records": [(example["input_ids"], example["labels"]) for example in examples]}

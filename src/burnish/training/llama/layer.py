@@ -1,0 +1,257 @@
+"""One layer of a Llama-like model as a function with its derivative written out.
+
+    h = rms_norm(x) w1           q, k, v = h W_qkv          q, k = rotate(norm(q), norm(k))
+    x' = x + attention(q, k, v) W_o
+    y = x' + swiglu(rms_norm(x') w2, W_gate, W_up) W_down
+
+Every W is frozen and has its LoRA update. Autograd sees one node per layer, which keeps what can't
+be had again by a few element-wise operations: `_Kept`. What stands between is made anew in the
+backward pass. Frozen weights get no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish.training.llama.attention import Segment, attention, attention_backward
+from burnish.training.llama.linear import Pair, Stack, stack_backward, stack_forward
+from burnish.training.llama.pointwise import (
+    rms_norm,
+    rms_norm_backward,
+    rotate_,
+    swiglu,
+    swiglu_backward,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The weights of a layer that do not learn.
+
+    Attributes:
+        qkv, o, gate_up, down: the linear layers, each with the columns of its updates.
+        norm1, norm2: weights of the two RMSNorms [hidden].
+        q_norm, k_norm: weights of the norms of every head [width], where the model has them.
+        eps: of the norms.
+        num_heads, num_key_heads, width: the shape of attention.
+    """
+
+    qkv: Stack
+    o: Stack
+    gate_up: Stack
+    down: Stack
+    norm1: Tensor
+    norm2: Tensor
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    eps: float
+    num_heads: int
+    num_key_heads: int
+    width: int
+
+    def stacks(self) -> tuple[Stack, Stack, Stack, Stack]:
+        """The four stacks in the order in which their updates are given to `layer`."""
+        return self.qkv, self.o, self.gate_up, self.down
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """Angles of a row's positions: cos and sin [T, 1, width / 2] for keys.
+
+    For queries they are multiplied by 1 / sqrt(width), so that scores need no scaling.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    q_cos: Tensor
+    q_sin: Tensor
+
+
+def layer(
+    x: Tensor,
+    frozen: Frozen,
+    rotation: Rotation,
+    segments: Sequence[Segment],
+    updates: Sequence[Tensor],
+    *,
+    recompute: bool = False,
+) -> Tensor:
+    """The layer's output [T, hidden] for its input [T, hidden].
+
+    Args:
+        x: hidden states of a row.
+        frozen: the layer's weights.
+        rotation: the angles of the row's positions.
+        segments: which tokens see one another.
+        updates: A, B, A, B … of the adapted layers, in the order of `Frozen.stacks`.
+        recompute: keep only x, and go forward once more before going back.
+    """
+    apply: Any = _Layer.apply
+    result: Tensor = apply(x, frozen, rotation, segments, recompute, *updates)
+    return result
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What the backward pass wants of the forward pass.
+
+    Attributes:
+        r1, r2, r_q, r_k: factors of the norms.
+        heads: q, k and v before norm and rotation, where heads are normed.
+        q, k, v, p, o: attention's inputs, probabilities and output.
+        x2: between attention and MLP [T, hidden].
+        gate_up: [T, 2 width of the MLP].
+        us: the halves x Aᵀ of all updates, a list for each stack.
+    """
+
+    r1: Tensor
+    heads: Tensor | None
+    r_q: Tensor | None
+    r_k: Tensor | None
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    p: list[Tensor | None]
+    o: Tensor
+    x2: Tensor
+    r2: Tensor
+    gate_up: Tensor
+    us: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+
+
+class _Layer(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        frozen: Frozen,
+        rotation: Rotation,
+        segments: Sequence[Segment],
+        recompute: bool,
+        *updates: Tensor,
+    ) -> Tensor:
+        y, kept = _forward(x, frozen, rotation, segments, _pairs(frozen, updates, x.dtype))
+        ctx.frozen, ctx.rotation, ctx.segments = frozen, rotation, segments
+        ctx.kept = None if recompute else kept
+        ctx.save_for_backward(x, *updates)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        x, *updates = ctx.saved_tensors
+        pairs = _pairs(ctx.frozen, updates, x.dtype)
+        kept, ctx.kept = ctx.kept, None  # freed as it is used, not when the graph is
+        if kept is None:
+            _, kept = _forward(x, ctx.frozen, ctx.rotation, ctx.segments, pairs)
+        dx, gradients = _backward(
+            grad_outputs[0], x, kept, ctx, pairs, wants_dx=bool(ctx.needs_input_grad[0])
+        )
+        own = [g.to(p.dtype) for g, p in zip(gradients, updates, strict=True)]
+        return dx, None, None, None, None, *own
+
+
+def _pairs(frozen: Frozen, updates: Sequence[Tensor], dtype: torch.dtype) -> list[list[Pair]]:
+    """The updates of each stack, in the type that the layer computes in."""
+    cast = iter([update.to(dtype) for update in updates])
+    return [[(next(cast), next(cast)) for _ in stack.updates] for stack in frozen.stacks()]
+
+
+def _forward(
+    x: Tensor,
+    frozen: Frozen,
+    rotation: Rotation,
+    segments: Sequence[Segment],
+    pairs: Sequence[list[Pair]],
+) -> tuple[Tensor, _Kept]:
+    h, r1 = rms_norm(x, frozen.norm1, frozen.eps)
+    qkv, u_qkv = stack_forward(h, frozen.qkv, pairs[0])
+    heads = qkv.view(len(x), -1, frozen.width)
+    q, k, v, r_q, r_k = _queries_keys_values(heads, frozen, rotation)
+    o, p = attention(q, k, v, segments)
+    x2, u_o = stack_forward(o.flatten(1), frozen.o, pairs[1])
+    x2 += x
+    h, r2 = rms_norm(x2, frozen.norm2, frozen.eps)
+    gate_up, u_gate_up = stack_forward(h, frozen.gate_up, pairs[2])
+    y, u_down = stack_forward(swiglu(gate_up)[0], frozen.down, pairs[3])
+    y += x2
+    us = (u_qkv, u_o, u_gate_up, u_down)
+    raw = None if r_q is None else heads
+    return y, _Kept(r1, raw, r_q, r_k, q, k, v, p, o, x2, r2, gate_up, us)
+
+
+def _backward(
+    dy: Tensor, x: Tensor, kept: _Kept, ctx: Any, pairs: Sequence[list[Pair]], *, wants_dx: bool
+) -> tuple[Tensor | None, list[Tensor]]:
+    """The gradients of x and of the updates A, B, A, B …; empties `kept` on its way."""
+    frozen: Frozen = ctx.frozen
+    u_qkv, u_o, u_gate_up, u_down = kept.us
+    a, s = swiglu(kept.gate_up)
+    da, g_down = stack_backward(dy, a, u_down, frozen.down, pairs[3])
+    d_gate_up = swiglu_backward(da, kept.gate_up, s)
+    del a, s, da, kept.gate_up
+    h = _normed(kept.x2, kept.r2, frozen.norm2)
+    dh, g_gate_up = stack_backward(d_gate_up, h, u_gate_up, frozen.gate_up, pairs[2])
+    del d_gate_up
+    dx2 = rms_norm_backward(dh, kept.x2, kept.r2, frozen.norm2).add_(dy)
+    do, g_o = stack_backward(dx2, kept.o.flatten(1), u_o, frozen.o, pairs[1])
+    gradients = attention_backward(do.view_as(kept.q), kept.q, kept.k, kept.v, kept.p, ctx.segments)
+    del kept.p, kept.q, kept.k, kept.v
+    dqkv = _queries_keys_values_backward(gradients, kept, frozen, ctx.rotation)
+    h = _normed(x, kept.r1, frozen.norm1)
+    dh, g_qkv = stack_backward(dqkv, h, u_qkv, frozen.qkv, pairs[0], wants_dx=wants_dx)
+    dx = rms_norm_backward(dh, x, kept.r1, frozen.norm1).add_(dx2) if wants_dx else None
+    return dx, [g for pair in (*g_qkv, *g_o, *g_gate_up, *g_down) for g in pair]
+
+
+def _normed(x: Tensor, r: Tensor, weight: Tensor) -> Tensor:
+    return (x * r).to(x.dtype).mul_(weight)
+
+
+def _queries_keys_values(
+    heads: Tensor, frozen: Frozen, rotation: Rotation
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """The q, k and v of attention from what the layer projects, [T, all heads, width].
+
+    They are views of it, turned in place, unless heads are normed: then also the factors r of
+    queries and keys come back.
+    """
+    q, k, v = _split(heads, frozen)
+    r_q = r_k = None
+    if frozen.q_norm is not None and frozen.k_norm is not None:
+        q, r_q = rms_norm(q, frozen.q_norm, frozen.eps)
+        k, r_k = rms_norm(k, frozen.k_norm, frozen.eps)
+    rotate_(q, rotation.q_cos, rotation.q_sin)
+    rotate_(k, rotation.cos, rotation.sin)
+    return q, k, v, r_q, r_k
+
+
+def _queries_keys_values_backward(
+    gradients: tuple[Tensor, Tensor, Tensor],
+    kept: _Kept,
+    frozen: Frozen,
+    rotation: Rotation,
+) -> Tensor:
+    """The gradient of what the layer projects, [T, all heads × width]."""
+    dq, dk, dv = gradients
+    rotate_(dq, rotation.q_cos, -rotation.q_sin)
+    rotate_(dk, rotation.cos, -rotation.sin)
+    if kept.heads is not None:
+        q, k, _ = _split(kept.heads, frozen)
+        dq = rms_norm_backward(dq, q, _there(kept.r_q), _there(frozen.q_norm))
+        dk = rms_norm_backward(dk, k, _there(kept.r_k), _there(frozen.k_norm))
+    return torch.cat([dq, dk, dv], 1).flatten(1)
+
+
+def _split(heads: Tensor, frozen: Frozen) -> tuple[Tensor, Tensor, Tensor]:
+    first, second = frozen.num_heads, frozen.num_heads + frozen.num_key_heads
+    return heads[:, :first], heads[:, first:second], heads[:, second:]
+
+
+def _there(x: Tensor | None) -> Tensor:
+    assert x is not None
+    return x

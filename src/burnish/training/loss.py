@@ -1,0 +1,121 @@
+"""Cross entropy whose gradient is made in the forward pass, a few positions at a time.
+
+For hidden states h [n, hidden] that predict the tokens t [n], with logits z = h Eᵀ + bias and
+l = logsumexp(z) of each position:
+
+    loss = Σ l - (1 - ε) z_t - ε mean(z) + ζ l²
+    dz   = (1 + 2 ζ l) softmax(z) - (1 - ε) onehot(t) - ε / vocab,    dh = dz E
+
+with ε for label smoothing and ζ for the z-loss, both usually 0. Logits exist for `CHUNK` positions
+at a time, never for all: with a vocabulary of 150,000 they would be most of the memory of a small
+model. The head does not learn, so its gradient is not made.
+
+Source: Szegedy et al. 2016, "Rethinking the Inception Architecture" (label smoothing); Chowdhery et
+al. 2022, "PaLM" (z-loss).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = 256
+"""Positions whose logits exist at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """What is added to plain cross entropy: label smoothing ε and the z-loss's weight ζ."""
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+
+
+PLAIN = LossTerms()
+
+
+def cross_entropy_sum(
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    terms: LossTerms = PLAIN,
+) -> Tensor:
+    """The sum of the losses of all positions, a scalar in float32 (float64 for float64 input).
+
+    Args:
+        hidden: [n, hidden], where gradients go.
+        head: [vocab, hidden], frozen.
+        targets: [n] token ids.
+        bias: [vocab], of heads that have one.
+        terms: what is added to plain cross entropy.
+    """
+    apply: Any = _CrossEntropySum.apply
+    result: Tensor = apply(hidden, head, targets, bias, terms)
+    return result
+
+
+class _CrossEntropySum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        bias: Tensor | None,
+        terms: LossTerms,
+    ) -> Tensor:
+        total = torch.zeros((), dtype=_sum_type(hidden), device=hidden.device)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        shape = (min(len(hidden), CHUNK), len(head))
+        # One pair of arrays for all chunks: new ones of this size would cost more than the sums.
+        logits = hidden.new_empty(shape)
+        high = logits if logits.dtype == total.dtype else hidden.new_empty(shape, dtype=total.dtype)
+        for start in range(0, len(hidden), CHUNK):
+            part = hidden[start : start + CHUNK]
+            z, p = logits[: len(part)], high[: len(part)]
+            torch.mm(part, head.T, out=z)
+            if bias is not None:
+                z += bias
+            if p is not z:
+                p.copy_(z)
+            chosen = targets[start : start + CHUNK, None]
+            total += _loss_and_gradient(p, chosen, terms)
+            if gradient is not None:
+                if p is not z:
+                    z.copy_(p)
+                torch.mm(z, head, out=gradient[start : start + CHUNK])
+        ctx.gradient = gradient
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, ctx.gradient = ctx.gradient, None
+        return gradient.mul_(grad_outputs[0].to(gradient.dtype)), None, None, None, None
+
+
+def _loss_and_gradient(z: Tensor, chosen: Tensor, terms: LossTerms) -> Tensor:
+    """The loss of logits z [n, vocab] for the tokens `chosen` [n, 1]; z becomes the gradient."""
+    smoothing, vocab = terms.label_smoothing, z.shape[-1]
+    loss = -(1 - smoothing) * z.gather(1, chosen).sum()
+    if smoothing:
+        loss -= smoothing * z.mean(-1).sum()
+    peak = z.amax(-1)
+    p = torch.softmax(z, -1, out=z)
+    log_sum = peak - p.amax(-1).log()  # logsumexp(z), for p = exp(z - logsumexp(z)) at the peak
+    loss += log_sum.sum()
+    if terms.z_loss:
+        loss += terms.z_loss * log_sum.square().sum()
+        p *= (1 + 2 * terms.z_loss * log_sum)[:, None]
+    if smoothing:
+        p -= smoothing / vocab
+    p.scatter_add_(1, chosen, p.new_full(chosen.shape, smoothing - 1))
+    return loss
+
+
+def _sum_type(hidden: Tensor) -> torch.dtype:
+    return torch.promote_types(hidden.dtype, torch.float32)

@@ -1,0 +1,112 @@
+import json
+import shutil
+
+import pytest
+
+from burnish.errors import ModelError
+from burnish.pipeline import rows_to_plan, run_stage
+from burnish.planning import plan as planning
+from burnish.planning.plan import Target, plan
+from burnish.recipe_file import load_recipe
+from tests.conftest import write_recipe
+
+QUICK = Target(calibrate=False)
+
+
+@pytest.fixture(autouse=True)
+def known_libraries(monkeypatch):
+    """Half a GiB of libraries; measuring them takes seconds, and has a test of its own."""
+    monkeypatch.setattr(planning, "_libraries_gib", lambda: 0.5)
+
+
+def look(loaded, folder, target=QUICK):
+    return plan(loaded.recipe, *rows_to_plan(loaded, folder / "scratch"), target)
+
+
+def squares_after(number):
+    return ", ".join(str(n * n) for n in range(number, number + 60)) + "."
+
+
+def test_before_anything_was_run_the_rows_are_rendered_and_the_run_folder_stays_empty(
+    tiny_recipe, tmp_path
+):
+    report = look(tiny_recipe, tmp_path)
+    assert report.data.source == "an estimate: 40 of 40 cleaned rows were rendered"
+    assert report.data.num_examples == 24  # of 40, with two fifths held out
+    assert not (tmp_path / "run").exists()
+    assert report.fits
+    assert report.changes_that_fit == []
+
+
+def test_after_prepare_its_rows_count_exactly(tiny_recipe, tmp_path):
+    run_stage("clean", tiny_recipe)
+    prepared = run_stage("prepare", tiny_recipe)
+    report = look(tiny_recipe, tmp_path)
+    assert report.data.source == "the rows that prepare made"
+    assert report.data.num_examples == prepared["num_examples"]["train"]
+    assert report.data.num_tokens == prepared["num_tokens"]["train"]
+    assert report.data.num_supervised_tokens == prepared["num_supervised_tokens"]["train"]
+    assert not any("estimates" in note for note in report.notes)
+
+
+def test_a_folder_with_config_json_alone_is_enough(tiny_recipe, tiny_model, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(tiny_model / "config.json", bare)
+    text = (tmp_path / "recipe.yaml").read_text().replace(str(tiny_model), str(bare))
+    (tmp_path / "bare.yaml").write_text(text)
+    report = look(load_recipe(tmp_path / "bare.yaml"), tmp_path)
+    whole = look(tiny_recipe, tmp_path / "other")
+    assert report.model.weights == whole.model.weights
+    assert "for want of a tokenizer" in report.data.source
+    assert report.memory_gib["cpu"].weights == whole.memory_gib["cpu"].weights
+
+
+def test_a_config_can_stand_for_the_model_of_the_recipe(tiny_recipe, tiny_model, tmp_path):
+    config = json.loads((tiny_model / "config.json").read_text())
+    config |= {"num_hidden_layers": 4}
+    path = tmp_path / "larger" / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(config))
+    larger = look(tiny_recipe, tmp_path, Target(calibrate=False, model_config=path))
+    own = look(tiny_recipe, tmp_path / "own")
+    layer = 2 * 1024 + 2 * 512 + 3 * 2048 + 64
+    assert larger.model.weights - own.model.weights == 2 * layer
+
+
+def test_no_config_is_an_error(tiny_recipe, tmp_path):
+    with pytest.raises(ModelError, match=r"there is no config\.json here"):
+        look(tiny_recipe, tmp_path, Target(model_config=tmp_path / "none.json"))
+
+
+def test_what_does_not_fit_a_gpu_is_said_with_changes_that_fit_by_the_same_arithmetic(
+    tiny_model, tmp_path
+):
+    text = f"""\
+run_dir: {{folder}}/run
+model: {{{{name_or_path: {tiny_model}}}}}
+data: {{{{sources: [{{{{path: {{data}}}}}}]}}}}
+train: {{{{per_device_train_batch_size: 512, gradient_accumulation_steps: 1}}}}
+"""
+    rows = [
+        {"instruction": f"Which squares come after {i}?", "output": squares_after(i)}
+        for i in range(800)
+    ]
+    recipe = write_recipe(tmp_path, text, rows)
+    everything = look(load_recipe(recipe), tmp_path)
+    needed = everything.memory_gib["cuda"].peak
+    small = Target(gpu_gib=0.8 * needed / planning.ROOM, calibrate=False)
+    report = look(load_recipe(recipe), tmp_path / "gpu", small)
+    assert not report.fits
+    assert report.memory_gib["cuda"].fits is False
+    assert report.time is None
+    assert report.changes_that_fit
+    for number, line in enumerate(report.changes_that_fit[:2]):
+        settings = line.partition("#")[0].replace("--set", "").split()
+        again = look(load_recipe(recipe, settings), tmp_path / f"changed{number}", small)
+        assert again.fits, line
+
+
+def test_the_libraries_of_a_process_are_measured_in_one(monkeypatch):
+    monkeypatch.undo()
+    assert 0.2 < planning._libraries_gib() < 2.0

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from burnish.conversation import Conversation, Message
+from burnish.errors import DataError
+from burnish.planning.rows import cut, rendered_rows
+from burnish.recipe import PrepareSection
+from tests.conftest import byte_tokenizer
+
+
+def a_conversation(question="What?", answer="That."):
+    return Conversation((Message("user", question), Message("assistant", answer)), "rows.json:1")
+
+
+def test_what_is_cut_is_the_end_of_the_answer():
+    section = PrepareSection(max_length=10)
+    # The second loses 3 of 5 supervised tokens, the third all 2 of them and is gone.
+    lengths, supervised, num_cut = cut(np.array([8, 13, 14]), np.array([4, 5, 2]), section)
+    assert list(lengths) == [8, 10]
+    assert list(supervised) == [4, 2]
+    assert num_cut == 1
+
+
+def test_a_recipe_that_rejects_long_rows_cuts_none():
+    section = PrepareSection(max_length=10, too_long="reject")
+    lengths, supervised, num_cut = cut(np.array([10, 13]), np.array([4, 5]), section)
+    assert (list(lengths), list(supervised), num_cut) == ([10], [4], 0)
+
+
+def test_rendered_rows_have_the_templates_tokens_and_the_shares_of_the_splits():
+    section = PrepareSection(validation_size=0.2, test_size=0.3)
+    rows = rendered_rows([a_conversation()] * 10, byte_tokenizer(), section)
+    # <|im_start|>user\nWhat?<|im_end|>\n is 1+5+5+1+1 = 13 bytes-and-marks, the answer's turn
+    # <|im_start|>assistant\n (11), That. (5) and <|im_end|> (1) follow; a byte is a token.
+    assert set(rows.lengths) == {13 + 11 + 5 + 1}
+    assert set(rows.supervised) == {6}
+    assert (len(rows.lengths), len(rows.held_lengths)) == (5, 2)
+    assert rows.estimated
+    assert rows.source == "an estimate: 10 of 10 cleaned rows were rendered"
+
+
+def test_without_a_tokenizer_tokens_are_guessed_and_that_is_said():
+    section = PrepareSection(validation_size=0, test_size=0)
+    rows = rendered_rows([a_conversation("a" * 40, "好" * 12)], None, section)
+    # 40 / 4 + 5 and 12 / 1.2 + 5: a turn's marks count 5.
+    assert list(rows.lengths) == [30]
+    assert list(rows.supervised) == [15]
+    assert "for want of a tokenizer" in rows.source
+
+
+def test_many_rows_are_sampled_evenly_and_stand_for_all(monkeypatch):
+    monkeypatch.setattr("burnish.planning.rows.MOST_RENDERED", 5)
+    section = PrepareSection(validation_size=0, test_size=0)
+    rows = rendered_rows([a_conversation()] * 20, byte_tokenizer(), section)
+    assert len(rows.lengths) == 20
+    assert "5 of 20 cleaned rows" in rows.source
+
+
+def test_no_row_is_an_error():
+    with pytest.raises(DataError, match="no conversation that can be rendered"):
+        rendered_rows([], byte_tokenizer(), PrepareSection())

@@ -1,0 +1,117 @@
+"""How a command ends: one message, an exit code, and never a trace that nobody asked for."""
+
+import errno
+import os
+import signal
+import sys
+
+import pytest
+
+from burnish.errors import DataError
+from burnish.exits import refusal, run_command
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_as_before():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def ends(command, *, debug=False):
+    """The exit code of a command that is run here."""
+    with pytest.raises(SystemExit) as ended:
+        run_command(command, debug=debug)
+    return ended.value.code
+
+
+def raises(error):
+    def command():
+        raise error
+
+    return command
+
+
+def test_an_error_is_one_message_and_exit_code_2(capsys):
+    assert ends(raises(DataError("a.csv:3", "no answer.", "Name its column."))) == 2
+    assert capsys.readouterr() == ("", "error: a.csv:3: no answer.\n  Name its column.\n")
+
+
+@pytest.mark.parametrize("error", [DataError("a", "b."), OSError(errno.ENOSPC, "full")])
+def test_debug_lets_an_error_through_with_its_trace(error, capsys):
+    with pytest.raises(type(error)):
+        run_command(raises(error), debug=True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "message"),
+    [
+        (
+            errno.ENOSPC,
+            "run/a",
+            "run/a: the operating system says: No space left on device.\n"
+            "  Make room on that disk and run it again: what is finished stays.",
+        ),
+        (
+            errno.EROFS,
+            "run",
+            "run: the operating system says: Read-only file system.\n"
+            "  See whose it is and whether it may be written, or choose another place.",
+        ),
+        (
+            errno.EACCES,
+            "run",
+            "run: the operating system says: Permission denied.\n"
+            "  See whose it is and whether it may be written, or choose another place.",
+        ),
+        (
+            errno.ENAMETOOLONG,
+            "aaa",
+            "aaa: the operating system says: File name too long.\n  Choose a shorter name.",
+        ),
+        (
+            errno.EIO,
+            None,
+            "burnish: the operating system says: Input/output error.\n"
+            "  Run it with --debug to see what was being done.",
+        ),
+    ],
+)
+def test_what_the_system_refuses_says_where_what_and_what_to_do(number, name, message, capsys):
+    error = OSError(number, os.strerror(number), name)
+    assert str(refusal(error)) == message
+    assert ends(raises(error)) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
+def test_an_error_of_a_library_that_has_no_number_keeps_its_text():
+    assert str(refusal(OSError("no such repository"))).startswith("burnish: no such repository\n")
+
+
+@pytest.mark.parametrize("code", [130, 143])
+def test_an_interruption_says_that_what_is_finished_stays(capsys, code):
+    assert ends(lambda: sys.exit(code)) == code
+    assert capsys.readouterr().err == (
+        "stopped: what is finished stays, and a rerun goes on from there\n"
+    )
+
+
+def test_a_command_that_is_done_says_nothing_more(capsys):
+    assert ends(lambda: sys.exit(0)) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_sigterm_unwinds_the_work_and_ends_it_with_143():
+    unwound = []
+
+    def command():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            unwound.append(True)
+
+    assert ends(command) == 143
+    assert unwound == [True]

@@ -1,0 +1,134 @@
+"""Blocked attention against a masked softmax over the whole square, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from burnish.training.llama import attention as module
+from burnish.training.llama.attention import Segment, attention, attention_backward
+
+
+def alone(*lengths):
+    """Segments of records one behind the other."""
+    segments, begin = [], 0
+    for length in lengths:
+        segments.append(Segment(begin, begin + length))
+        begin += length
+    return segments
+
+
+def after_prefix(prefix, *lengths):
+    """A prefix, and records that share it."""
+    segments, begin = [Segment(0, prefix)], prefix
+    for length in lengths:
+        segments.append(Segment(begin, begin + length, 0, prefix))
+        begin += length
+    return segments
+
+
+def tensors(segments, heads, key_heads, width=6):
+    generator = torch.Generator().manual_seed(0)
+    tokens = segments[-1].stop
+    shapes = [(tokens, heads, width), (tokens, key_heads, width), (tokens, key_heads, width)]
+    return [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+
+
+def sees(segments):
+    """[T, T], which keys each query sees."""
+    tokens = segments[-1].stop
+    mask = torch.zeros(tokens, tokens, dtype=torch.bool)
+    for s in segments:
+        mask[s.start : s.stop, s.start : s.stop] = torch.ones(len(s), len(s)).tril().bool()
+        mask[s.start : s.stop, s.prefix_start : s.prefix_stop] = True
+    return mask
+
+
+def naive(q, k, v, segments):
+    group = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    scores = torch.einsum("qhd,khd->hqk", q, k).masked_fill(~sees(segments), -torch.inf)
+    return torch.einsum("hqk,khd->qhd", scores.softmax(-1), v)
+
+
+CASES = [
+    alone(1),
+    alone(63),
+    alone(64),
+    alone(65),
+    alone(130),
+    alone(1, 65, 64, 3),
+    alone(300),
+    after_prefix(10, 5, 70),
+    after_prefix(64, 1, 64),
+    after_prefix(200, 100, 2),
+    [*alone(7), Segment(7, 17), Segment(17, 20, 7, 17), Segment(20, 90, 7, 17)],
+]
+
+
+@pytest.mark.parametrize("heads, key_heads", [(2, 2), (6, 2), (4, 1)])
+@pytest.mark.parametrize("segments", CASES, ids=lambda s: "-".join(str(len(x)) for x in s))
+def test_output_and_gradients_are_those_of_the_masked_softmax(segments, heads, key_heads):
+    q, k, v = (x.requires_grad_() for x in tensors(segments, heads, key_heads))
+    expected = naive(q, k, v, segments)
+    do = torch.randn(q.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    gradients = torch.autograd.grad(expected, [q, k, v], do)
+    q, k, v = (x.detach() for x in (q, k, v))
+    o, kept = attention(q, k, v, segments)
+    torch.testing.assert_close(o, expected.detach(), rtol=1e-10, atol=1e-12)
+    found = attention_backward(do, q, k, v, kept, segments)
+    for one, other in zip(found, gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-11)
+
+
+def test_a_token_without_others_takes_its_own_value():
+    q, k, v = tensors(alone(1, 1), 2, 2)
+    o, _ = attention(q, k, v, alone(1, 1))
+    torch.testing.assert_close(o, v)
+
+
+def test_equal_keys_give_the_mean_of_the_values_seen():
+    segments = alone(2, 3)
+    q, k, _ = tensors(segments, 1, 1, width=1)
+    v = torch.tensor([1.0, 3.0, 10.0, 20.0, 60.0], dtype=torch.float64).view(5, 1, 1)
+    o, _ = attention(q, torch.zeros_like(k), v, segments)
+    assert o.flatten().tolist() == pytest.approx([1, 2, 10, 15, 30])
+
+
+def test_probabilities_are_kept_only_where_few_keys_are_seen():
+    q, k, v = tensors(alone(300), 2, 1)
+    _, kept = attention(q, k, v, alone(300))
+    # Blocks end at 64, 128, 192, 256 and 300 keys; the most that is kept is 256.
+    assert [p is None for p in kept] == [False, False, False, False, True]
+    assert kept[1].shape == (1, 64 * 2, 128)
+
+
+def test_kept_and_recomputed_probabilities_give_the_same_gradients(monkeypatch):
+    segments = after_prefix(70, 65, 3)
+    q, k, v = tensors(segments, 4, 2)
+    do = torch.ones_like(q)
+    found = []
+    for most in (0, 10_000):
+        monkeypatch.setattr(module, "MOST_KEPT", most)
+        _, kept = attention(q, k, v, segments)
+        assert all((p is None) == (most == 0) for p in kept)
+        found.append(attention_backward(do, q, k, v, kept, segments))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_views_of_one_projection_are_taken_as_they_are():
+    segments = alone(66)
+    qkv = torch.randn(66, 8, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    q, k, v = qkv[:, :4], qkv[:, 4:6], qkv[:, 6:]
+    o, _ = attention(q, k, v, segments)
+    torch.testing.assert_close(o, naive(q, k, v, segments))
+    assert o.is_contiguous()
+
+
+def test_scores_of_hundreds_stay_finite():
+    segments = alone(70)
+    q, k, v = (100 * x for x in tensors(segments, 2, 2))
+    o, kept = attention(q.float(), k.float(), v.float(), segments)
+    dq, dk, dv = attention_backward(o, q.float(), k.float(), v.float(), kept, segments)
+    assert all(torch.isfinite(x).all() for x in (o, dq, dk, dv))

@@ -1,0 +1,182 @@
+"""A layer and its derivative: gradcheck in float64, and the same formula by autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from burnish.training.llama.attention import Segment
+from burnish.training.llama.layer import Frozen, Rotation, layer
+from burnish.training.llama.linear import Stack, Update
+
+HIDDEN, WIDTH, HEADS, KEY_HEADS, MLP = 6, 4, 2, 1, 5
+OUT = (HEADS + 2 * KEY_HEADS) * WIDTH
+
+
+def normal(*shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return 0.5 * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def frozen(*, head_norms=False, biases=False, updates=True):
+    q_stop, k_stop = HEADS * WIDTH, (HEADS + KEY_HEADS) * WIDTH
+    spans = {
+        "qkv": (OUT, HIDDEN, (Update(0, q_stop, 2.0), Update(k_stop, OUT, 0.5))),
+        "o": (HIDDEN, HEADS * WIDTH, (Update(0, HIDDEN, 1.0),)),
+        "gate_up": (2 * MLP, HIDDEN, (Update(0, MLP, 1.5), Update(MLP, 2 * MLP, 1.5))),
+        "down": (HIDDEN, MLP, (Update(0, HIDDEN, 0.7),)),
+    }
+    stacks = {}
+    for seed, (name, (out, width, where)) in enumerate(spans.items()):
+        bias = normal(out, seed=20 + seed) if biases else None
+        whole = normal(out, width, seed=seed)
+        weights = (whole[: out // 2], whole[out // 2 :])
+        stacks[name] = Stack(weights, bias, where if updates else ())
+    return Frozen(
+        **stacks,
+        norm1=normal(HIDDEN, seed=10),
+        norm2=normal(HIDDEN, seed=11),
+        q_norm=normal(WIDTH, seed=12) if head_norms else None,
+        k_norm=normal(WIDTH, seed=13) if head_norms else None,
+        eps=1e-5,
+        num_heads=HEADS,
+        num_key_heads=KEY_HEADS,
+        width=WIDTH,
+    )
+
+
+def updates_of(weights):
+    made = []
+    for stack in weights.stacks():
+        for update in stack.updates:
+            made.append(normal(2, stack.weights[0].shape[1], seed=30 + len(made)))
+            made.append(normal(update.stop - update.start, 2, seed=30 + len(made)))
+    return [u.requires_grad_() for u in made]
+
+
+def rotation(tokens):
+    angles = normal(tokens, 1, WIDTH // 2, seed=40) * 3
+    scale = WIDTH**-0.5
+    return Rotation(angles.cos(), angles.sin(), angles.cos() * scale, angles.sin() * scale)
+
+
+def plain(x, weights, turn, segments, updates):
+    """The formula of the module's docstring, for autograd."""
+    pairs = iter(zip(updates[::2], updates[1::2], strict=True))
+
+    def linear(x, stack):
+        y = torch.nn.functional.linear(x, torch.cat(stack.weights), stack.bias)
+        for where in stack.updates:
+            a, b = next(pairs)
+            part = where.scale * x @ a.T @ b.T
+            y = y + torch.nn.functional.pad(part, (where.start, y.shape[1] - where.stop))
+        return y
+
+    def norm(x, weight):
+        return x / (x.square().mean(-1, keepdim=True) + weights.eps).sqrt() * weight
+
+    def turned(x):
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * turn.cos - b * turn.sin, b * turn.cos + a * turn.sin], -1)
+
+    heads = linear(norm(x, weights.norm1), weights.qkv).view(len(x), -1, WIDTH)
+    q, k, v = heads.split([HEADS, KEY_HEADS, KEY_HEADS], 1)
+    if weights.q_norm is not None:
+        q, k = norm(q, weights.q_norm), norm(k, weights.k_norm)
+    q, k = turned(q) / WIDTH**0.5, turned(k).expand(-1, HEADS, -1)
+    sees = torch.zeros(len(x), len(x), dtype=torch.bool)
+    for s in segments:
+        sees[s.start : s.stop, s.start : s.stop] = torch.ones(len(s), len(s)).tril().bool()
+        sees[s.start : s.stop, s.prefix_start : s.prefix_stop] = True
+    p = torch.einsum("qhd,khd->hqk", q, k).masked_fill(~sees, -torch.inf).softmax(-1)
+    o = torch.einsum("hqk,khd->qhd", p, v.expand(-1, HEADS, -1)).flatten(1)
+    x = x + linear(o, weights.o)
+    gate, up = linear(norm(x, weights.norm2), weights.gate_up).chunk(2, -1)
+    return x + linear(torch.nn.functional.silu(gate) * up, weights.down)
+
+
+SEGMENTS = (Segment(0, 3), Segment(3, 5, 0, 3), Segment(5, 8, 0, 3), Segment(8, 9))
+KINDS = [{}, {"head_norms": True}, {"biases": True}, {"updates": False}]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_output_and_gradients_are_those_of_the_formula(kind):
+    weights = frozen(**kind)
+    x, updates = normal(9, HIDDEN, seed=50).requires_grad_(), updates_of(weights)
+    expected = plain(x, weights, rotation(9), SEGMENTS, updates)
+    found = layer(x, weights, rotation(9), SEGMENTS, updates)
+    torch.testing.assert_close(found, expected)
+    dy = normal(9, HIDDEN, seed=51)
+    theirs = torch.autograd.grad(expected, [x, *updates], dy)
+    ours = torch.autograd.grad(found, [x, *updates], dy)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("head_norms", [False, True])
+def test_the_derivative_passes_gradcheck(head_norms, recompute):
+    weights = frozen(head_norms=head_norms)
+    segments = (Segment(0, 2), Segment(2, 4, 0, 2), Segment(4, 5))
+
+    def function(x, *updates):
+        return layer(x, weights, rotation(5), segments, updates, recompute=recompute)
+
+    x = normal(5, HIDDEN, seed=50).requires_grad_()
+    assert torch.autograd.gradcheck(function, (x, *updates_of(weights)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_recomputed_activations_give_identical_gradients(dtype):
+    def cast(stack):
+        return Stack(tuple(w.to(dtype) for w in stack.weights), None, stack.updates)
+
+    w = frozen(head_norms=True)
+    weights = Frozen(
+        *map(cast, w.stacks()),
+        *(n.to(dtype) for n in (w.norm1, w.norm2, w.q_norm, w.k_norm)),
+        eps=w.eps,
+        num_heads=HEADS,
+        num_key_heads=KEY_HEADS,
+        width=WIDTH,
+    )
+    gradients = []
+    for recompute in (False, True):
+        x = normal(9, HIDDEN, seed=50).to(dtype).requires_grad_()
+        updates = updates_of(w)
+        y = layer(x, weights, rotation(9), SEGMENTS, updates, recompute=recompute)
+        gradients.append(torch.autograd.grad(y.sum(), [x, *updates]))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_second_way_back_over_the_same_graph_gives_the_same():
+    weights = frozen()
+    updates = updates_of(weights)
+    y = layer(normal(9, HIDDEN, seed=50), weights, rotation(9), SEGMENTS, updates)
+    first = torch.autograd.grad(y.sum(), updates, retain_graph=True)
+    for one, other in zip(first, torch.autograd.grad(y.sum(), updates), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_input_stays_as_it_was_and_needs_no_gradient():
+    weights = frozen()
+    x = normal(9, HIDDEN, seed=50)
+    before = x.clone()
+    y = layer(x, weights, rotation(9), SEGMENTS, updates_of(weights))
+    y.sum().backward()
+    assert torch.equal(x, before)
+    assert x.grad is None
+
+
+def test_gradients_come_in_the_type_of_the_updates():
+    w = frozen()
+    half = [Stack(tuple(x.bfloat16() for x in s.weights), None, s.updates) for s in w.stacks()]
+    norms = (w.norm1.bfloat16(), w.norm2.bfloat16(), None, None)
+    shape = {"eps": 1e-5, "num_heads": HEADS, "num_key_heads": KEY_HEADS, "width": WIDTH}
+    updates = [u.detach().float().requires_grad_() for u in updates_of(w)]
+    x = normal(9, HIDDEN, seed=50).bfloat16()
+    y = layer(x, Frozen(*half, *norms, **shape), rotation(9), SEGMENTS, updates)
+    assert y.dtype == torch.bfloat16
+    y.float().sum().backward()
+    assert {u.grad.dtype for u in updates} == {torch.float32}
