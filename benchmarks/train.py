@@ -106,7 +106,10 @@ def _options() -> argparse.Namespace:
 
 
 def _modes(peer: str, options: argparse.Namespace) -> list[str]:
-    return [m for m in MODES[peer] if not options.only or m in options.only.split(",")]
+    if not options.only:
+        return MODES[peer]
+    wanted = options.only.split(",")
+    return [m for m in MODES[peer] if m in wanted or (peer, m) == ("burnish", "default")]
 
 
 def _model_folder(name: str) -> Path:

@@ -110,7 +110,7 @@ def test_the_lora_settings_reach_the_adapter(tiny_recipe, tmp_path):
     assert (written["bias"], written["target_modules"]) == ("none", ["q_proj"])
 
 
-def test_the_training_settings_reach_the_trainer(tmp_path):
+def test_the_training_settings_reach_the_trainer(tiny_recipe, tmp_path):
     from burnish.recipe import TrainSection
     from burnish.training.train import training_arguments
 
@@ -132,11 +132,14 @@ def test_the_training_settings_reach_the_trainer(tmp_path):
     }
     section = TrainSection(**settings, warmup_ratio=0.1)
     made = training_arguments(section, tmp_path, has_validation=True)
-    # A step's 21 examples come as one batch; the trainer adds up its rows itself.
+    # A step's examples come as one batch; the trainer adds up its rows itself.
     for name, value in (settings | {"gradient_accumulation_steps": 1}).items():
         assert getattr(made, name) == value, name
     assert (made.get_warmup_steps(200), made.report_to) == (20, [])
     assert (made.metric_for_best_model, made.greater_is_better) == ("eval_loss", False)
+    sizes = ["train.per_device_train_batch_size=3", "train.gradient_accumulation_steps=4"]
+    report = train_with(tiny_recipe, tmp_path, "train.num_train_epochs=1", *sizes)
+    assert report["steps"] == 2  # 24 examples, 3 x 4 in a step
 
 
 def test_bf16_trains(tiny_recipe, tmp_path):
@@ -146,7 +149,7 @@ def test_bf16_trains(tiny_recipe, tmp_path):
 
 
 def test_a_smaller_micro_batch_with_accumulation_gives_the_same_loss(tiny_recipe, tmp_path):
-    sizes = [(4, 1), (2, 2), (1, 4)]
+    sizes = [(4, 1, 1024), (2, 2, 1024), (1, 4, 1024), (4, 1, 8)]
     losses = [
         train_with(
             tiny_recipe,
@@ -154,10 +157,11 @@ def test_a_smaller_micro_batch_with_accumulation_gives_the_same_loss(tiny_recipe
             "train.max_steps=1",
             f"train.per_device_train_batch_size={micro}",
             f"train.gradient_accumulation_steps={steps}",
+            f"train.row_length={tokens}",
         )["train/loss"]
-        for micro, steps in sizes
+        for micro, steps, tokens in sizes
     ]
-    assert losses == pytest.approx([losses[0]] * 3, abs=1e-5)
+    assert losses == pytest.approx([losses[0]] * 4, abs=1e-5)
 
 
 def test_gradient_checkpointing_gives_the_same_loss(tiny_recipe, tmp_path):

@@ -212,7 +212,8 @@ def _unmixed(line: str) -> str:
 def lines(parts: Iterable[str]) -> Iterator[str | LongLine]:
     """Whole lines out of `pieces`; of one longer than MAX_ROW_CHARS only its beginning.
 
-    A byte order mark at the start of a line, as files put together have it, goes.
+    A byte order mark at the start of a line, as files put together have it, goes. A piece that ends
+    in a carriage return ends a line, so let `pieces` end lines there too (newline="").
     """
     size = min(PIECE, MAX_ROW_CHARS + 1)
     rest = iter(parts)
