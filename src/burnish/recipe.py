@@ -54,6 +54,9 @@ class ModelSection(Section):
     """Train and evaluate on a base quantized to 8 bits (bitsandbytes). Merging reloads it whole."""
     load_in_4bit: bool = False
     """Train and evaluate on a base quantized to 4 bits (nf4 with double quantization)."""
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    """The attention of the model's own forward, by its name in transformers; `auto` takes that
+    library's choice. flash_attention_2 needs the package flash-attn, a GPU and bfloat16."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for a model whose code you have read."""
     allow_pickle: bool = False

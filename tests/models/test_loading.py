@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -56,6 +58,12 @@ def test_a_cpu_trains_in_bfloat16_where_that_is_half_again_as_fast(gain, dtype, 
 
 def test_the_probe_compares_products_in_both_types():
     assert 0.01 < cpu_gain_of_bf16() < 100
+
+
+@pytest.mark.parametrize("name", ["eager", "sdpa"])
+def test_the_attention_is_what_the_recipe_says(tiny_model, name):
+    asked = ModelSection(name_or_path=str(tiny_model), attn_implementation=name)
+    assert load_base(tiny_model, asked, dtype=torch.float32).config._attn_implementation == name
 
 
 def test_a_model_that_is_not_causal_is_refused(tiny_model, tmp_path):
@@ -162,9 +170,8 @@ def test_loading_prints_nothing(tiny_model, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_the_heap_can_be_steadied_where_there_is_glibc():
-    import platform
-
-    from burnish.models.loading import steady_heap
-
-    assert steady_heap() is (platform.libc_ver()[0] == "glibc")
+@pytest.mark.parametrize("name", ["steady_heap", "warm_heap"])
+def test_the_heap_can_be_told_what_to_keep_where_there_is_glibc(name):
+    code = f"from burnish.models.loading import {name}; print({name}())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == str(platform.libc_ver()[0] == "glibc")

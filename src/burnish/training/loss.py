@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 256
+CHUNK = 512
 """Positions whose logits exist at a time."""
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from burnish.errors import MissingExtraError, RecipeError, TrainingError
 from burnish.labels.verdict import check_audit
-from burnish.models.loading import load_base, pick_dtype, set_threads, steady_heap
+from burnish.models.loading import load_base, pick_dtype, set_threads, steady_heap, warm_heap
 from burnish.models.names import find_model
 from burnish.parity.checks import check_base, check_rows, check_run
 from burnish.progress import say
@@ -114,8 +114,7 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
         num_recomputed=_num_recomputed(section, peft_model),
         packs=section.packing,
     )
-    if backend.name == "transformers":
-        steady_heap()  # the fast path's arrays come again in like sizes: there it only costs time
+    (warm_heap if backend.name == "fast" else steady_heap)()
     _say_backend(backend)
     callbacks: list[Any] = [reporter]
     if section.early_stopping_patience:
