@@ -28,8 +28,10 @@ LossSum = Callable[[Row], Tensor]
 PROBE_RECORDS, PROBE_TOKENS = 3, 96
 """How many records go through both, and how many tokens of each."""
 
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.1}
-"""How much gradients may differ, relative to their norm; a wrong formula differs by about 1."""
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.3}
+"""How much gradients may differ, relative to their norm, and losses a tenth of that.
+
+A wrong formula differs by about 1. In bfloat16 rounding alone gave 0.11 on a real model."""
 
 
 _ROUNDING_8BIT = 0.03
@@ -198,7 +200,7 @@ def _difference(
     (loss, gradient), (fast_loss, fast_gradient) = results
     tolerance = _tolerance(model)
     by = float((gradient - fast_gradient).norm() / gradient.norm().clamp_min(1e-30))
-    if abs(loss - fast_loss) <= tolerance * abs(loss) and by <= tolerance:
+    if abs(loss - fast_loss) <= tolerance / 10 * abs(loss) and by <= tolerance:
         return ""
     return (
         f"its loss is {fast_loss:.6g} where the model's own is {loss:.6g}, and its gradients "
