@@ -55,6 +55,7 @@ def _find_boundaries(tokenizer: PreTrainedTokenizerBase, template: str) -> Bound
     always = {*tokenizer.all_special_ids, ends.early, ends.last, ends.call, ends.opener} - {None}
     names = {i: str(tokenizer.convert_ids_to_tokens(i)) for i in special | always}
     names |= {i: name for i, name in added.items() if any(name in t for t in (*written, *between))}
+    names |= {i: name for i, name in added.items() if _partner(name) in names.values()}
     names = {i: name for i, name in names.items() if name.strip() and not name.isalnum()}
     turn_markers = markers(between).union(*map(speakers, between))
     kept = looked_for(template) - {names.get(i) for i in always}
@@ -63,10 +64,24 @@ def _find_boundaries(tokenizer: PreTrainedTokenizerBase, template: str) -> Bound
     edges = {"ends": ends_open, "begins": begins_open, "wholes": open_middles(own, between)}
     return Boundaries(
         anyone=pattern_of({*names.values(), *markers(written), *turn_markers}, **edges),
-        assistant=pattern_of(own - kept, **edges),
+        assistant=pattern_of(own - kept - _tags(added, special | always), **edges),
         names=names,
         prepends=prepends_blank(tokenizer),
     )
+
+
+def _tags(added: dict[int, str], boundaries: set[int]) -> set[str]:
+    """Tokens in pairs, such as `<think>` and `</think>`, that are no boundaries.
+
+    They are the assistant's to write, also where a template's own system prompt names them.
+    """
+    names = {name for i, name in added.items() if i not in boundaries}
+    return {name for name in names if _partner(name) in names}
+
+
+def _partner(name: str) -> str:
+    """`</think>` for `<think>`, and the other way round."""
+    return f"<{name[2:]}" if name.startswith("</") else f"</{name[1:]}"
 
 
 def _between_messages(tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -84,7 +84,8 @@ def _find_ends(tokenizer: PreTrainedTokenizerBase, template: str) -> Ends:
 
     Some tokenizers do not mark it as special, and some templates close the conversation with an
     eos behind it, so that neither the last token nor the last special one would do. Where several
-    such tokens follow one another (Command R), it is the last of those behind every answer.
+    such tokens follow one another (Command R), it is the last of those behind every answer, but
+    none that the text begins with: some templates (Command A) always open the next turn.
     """
     text = write_probe(tokenizer)
     if text is None:
@@ -97,7 +98,10 @@ def _find_ends(tokenizer: PreTrainedTokenizerBase, template: str) -> Ends:
         a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(early, last, strict=False))
     ]
     if both:
-        return Ends(both[-1], both[-1], _find_call_end(tokenizer, both[-1]))
+        named = {tokenizer.bos_token_id, tokenizer.eos_token_id}
+        openers = {*_run_of_tokens(tokenizer, text)} - named
+        within = [both[0], *takewhile(lambda token: token not in openers, both[1:])][-1]
+        return Ends(within, within, _find_call_end(tokenizer, within))
     first, end = next(iter(early), None), next(iter(last), None)
     opens = first in _ids(tokenizer, text.partition(QUESTIONS[0])[0])
     call = _find_call_end(tokenizer, None)

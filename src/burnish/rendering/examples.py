@@ -68,6 +68,12 @@ def render_example(
             "no answer of this row is to be learned: all have train: false.",
             "Set train: true (weight: 1) for one of its assistant messages.",
         )
+    if all(turn.start == turn.stop for turn in turns):
+        raise NoAnswerLeft(
+            conversation.origin,
+            "its answers are empty, and the chat template writes nothing behind them.",
+            "Leave such rows out, or set model.end_of_answer: eos.",
+        )
     answered = [turn for turn in turns if turn.start < max_length]
     if not answered:
         raise NoAnswerLeft(

@@ -175,7 +175,11 @@ class _Written:
         so_far = self._hidden.encode(so_far_text)
         if self.ids[: len(so_far)] != so_far:
             raise _differs(index, so_far_text, self.text)
-        return len(so_far) + self._opens_next(index, len(so_far)), len(so_far_text)
+        stop, text_stop = len(so_far), len(so_far_text)
+        if not self._opens_next(index, stop):
+            return stop, text_stop
+        name = str(self._tokenizer.convert_ids_to_tokens(self.ids[stop]))
+        return stop + 1, self.text.index(name, text_stop) + len(name)
 
     def _opens_next(self, index: int, stop: int) -> bool:
         """Whether the token there ends the answer because it opens somebody else's turn."""

@@ -170,8 +170,12 @@ class Hidden:
             ids = self._encoded(name, goes_on=True, split_special_tokens=True)
             if not any(token in names for token in ids):
                 return ids
-        ids = self._encoded(name[:1], goes_on=True) + self._encoded(name[1:], goes_on=True)
-        return self._letters(name) if any(token in names for token in ids) else ids
+        boundary = self._encoded(name, goes_on=True)
+        for cut in range(1, len(name)):
+            ids = self._encoded(name[:cut], goes_on=True) + self._encoded(name[cut:], goes_on=True)
+            if ids != boundary and not any(token in names for token in ids):
+                return ids
+        return self._letters(name)
 
     def _letters(self, text: str) -> list[int]:
         return [token for letter in text for token in self._encoded(letter, goes_on=True)]
