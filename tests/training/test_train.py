@@ -425,7 +425,7 @@ def test_memory_that_runs_out_is_told_with_what_to_lower(tmp_path, tiny_model, m
     monkeypatch.setattr(BurnishTrainer, "training_step", out_of_memory)
     with pytest.raises(TrainingError, match="step 1: memory ran out") as caught:
         go(prepared(tmp_path, tiny_model))
-    assert "per_device_train_batch_size" in caught.value.remedy
+    assert "train.row_length" in caught.value.remedy
 
 
 def test_without_peft_the_extra_is_named(tmp_path, tiny_model, monkeypatch):
