@@ -21,7 +21,7 @@ ROWS = 1024
 
 
 def limit_of(model: Path, records: Sequence[dict], dtype: str, threads: int) -> float:
-    """Useful tokens per second of one thread that matrix products alone would allow."""
+    """Useful tokens per CPU-second that matrix products alone would allow."""
     import torch
 
     torch.set_num_threads(threads)
@@ -37,7 +37,7 @@ def limit_of(model: Path, records: Sequence[dict], dtype: str, threads: int) -> 
     mean_seen = sum(n * n for n in lengths) / tokens / 2
     flops += 7 * 2 * mean_seen * shapes["layers"] * shapes["attention_width"]
     rate = _rate(shapes, getattr(torch, dtype))
-    return 1 / ((seconds + flops / rate) * (threads if threads > 1 else 1))
+    return 1 / (seconds + flops / rate)  # CPU-seconds, of all threads together
 
 
 def _shapes(config: dict) -> dict:
