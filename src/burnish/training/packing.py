@@ -1,6 +1,6 @@
 """Examples -> rows without padding: whole records one behind the other, first fit decreasing.
 
-A row holds at most so many tokens as the recipe's max_length; a record is never split. Records
+A row holds at most train.row_length tokens; a record that is longer is never split. Records
 that begin with the same tokens (a system prompt, a long instruction) share them: the prefix stands
 once in a row, and each record's own tokens see it. That changes no result, for the hidden states
 of a prefix do not depend on what comes behind.

@@ -98,10 +98,10 @@ class BurnishTrainer(Trainer):  # type: ignore[misc]
         super().__init__(*args, data_collator=_records, **kwargs)
         self.add_callback(FiniteGradients())
         self.counters = Counters()
-        self._validation = validation
         self._keep = keep
         self._backend = backend
         self._packing = packing
+        self._validation_rows = packing.rows(validation, backend)
         self._steps = steps
         self._saving = False
         self._gradients_checked = False
@@ -166,7 +166,7 @@ class BurnishTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """The mean validation loss over tokens, by the same code as the training loss."""
         self.model.eval()
-        rows = self._packing.rows(self._validation, self._backend)
+        rows = self._validation_rows
         total = 0.0
         with torch.no_grad():
             for row in track(rows, "validate", total=len(rows), unit="rows"):
