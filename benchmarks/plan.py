@@ -27,6 +27,7 @@ RECIPES: dict[str, list[str]] = {
         "train.gradient_accumulation_steps=4",
         "train.gradient_checkpointing=true",
     ],
+    "10 of 30 layers recomputing": ["train.gradient_checkpointing=10"],
     "transformers' forward": ["train.backend=transformers"],
     "the same, recomputing": ["train.backend=transformers", "train.gradient_checkpointing=true"],
     "8 bits": ["model.load_in_8bit=true"],

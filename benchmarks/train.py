@@ -35,7 +35,7 @@ PACKAGES = {
     "llamafactory": ["llamafactory==0.9.5"],
 }
 MODES = {
-    "burnish": ["default", "no_prefixes", "transformers"],
+    "burnish": ["default", "no_prefixes", "transformers", "int8"],
     "hf": ["default", "group"],
     "trl": ["default", "no_checkpointing", "packing"],
     "llamafactory": ["default", "packing"],

@@ -1,13 +1,52 @@
-"""`python -m burnish` is `burnish`."""
+"""`python -m burnish` is `burnish`, and can be interrupted at once."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
+import pytest
+
+from burnish.exits import STOPPED
+
+VERSION = [sys.executable, "-m", "burnish", "--version"]
+
+INTERRUPTED_WHILE_LOADING = """
+import os, signal, sys
+import burnish.__main__
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["burnish", "--version"]
+signal.signal(signal.SIGINT, signal.{answer})
+burnish.__main__.main()
+"""
+
+
+def run_interrupted(answer):
+    """Runs the command with this answer to Ctrl-C, which comes while it loads."""
+    code = INTERRUPTED_WHILE_LOADING.format(answer=answer)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
 
 def test_the_module_runs_as_the_command_does():
-    done = subprocess.run(
-        [sys.executable, "-m", "burnish", "--version"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(VERSION, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("burnish ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_while_modules_load_is_one_line_and_130():
+    done = run_interrupted("default_int_handler")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interruption_that_is_ignored_stays_ignored():
+    done = run_interrupted("SIG_IGN")
+    assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("burnish ")

@@ -324,3 +324,16 @@ def test_preview_shows_tokens_apart_and_as_json_and_as_a_page(tiny, tmp_path):
     assert "⟦" not in done.stdout
     assert "<h1>Preview</h1>" in (tmp_path / "x.html").read_text(encoding="utf-8")
     assert "more than one way" in fails("preview", tiny, "--row", 1, "--longest", folder=tmp_path)
+
+
+def test_watch_draws_a_picture_of_a_recipes_run_and_of_a_folder(tiny, tmp_path):
+    done = burnish("watch", tiny, "--once", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "recipe: no line of metrics yet" in done.stdout
+    folder = tmp_path / "runs" / "recipe" / "3-train"
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"step": 7, "train/loss": 1.25}\n{"step": 8, "tra')
+    for target in (tiny, "runs/recipe"):
+        shown = burnish("watch", target, "--once", folder=tmp_path).stdout
+        assert "recipe: step 7," in shown
+        assert "train/loss 1.25" in shown

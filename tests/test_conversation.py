@@ -8,14 +8,27 @@ from burnish.conversation import IGNORE_INDEX, Conversation, Example, Message, R
 calls = st.fixed_dictionaries(
     {"name": st.text(), "arguments": st.dictionaries(st.text(), st.integers() | st.text())}
 )
+
+
+def message(calls_with_ids, **fields):
+    ids = tuple(id_ for _, id_ in calls_with_ids)
+    return Message(
+        **fields,
+        tool_calls=tuple(call for call, _ in calls_with_ids),
+        call_ids=ids if any(ids) else (),
+    )
+
+
 messages = st.builds(
-    Message,
-    st.sampled_from(["system", "user", "assistant", "tool", "text"]),
-    st.text(),
-    st.text(),
-    st.lists(calls, max_size=2).map(tuple),
-    st.text(),
-    st.booleans(),
+    message,
+    st.lists(st.tuples(calls, st.text(max_size=3)), max_size=2),
+    role=st.sampled_from(["system", "user", "assistant", "tool", "text"]),
+    content=st.text(),
+    input=st.text(),
+    reasoning_content=st.text(),
+    train=st.booleans(),
+    name=st.text(),
+    tool_call_id=st.text(),
 )
 tools = st.builds(lambda name: {"type": "function", "function": {"name": name}}, st.text())
 conversations = st.builds(
@@ -50,6 +63,20 @@ def test_calls_and_tools_are_written_in_hugging_faces_form():
         "content": "",
         "tool_calls": [{"type": "function", "function": call}],
     }
+
+
+def test_ids_of_calls_and_whose_result_a_message_is_are_written_where_they_are_given():
+    call = {"name": "f", "arguments": {}}
+    written = {"type": "function", "function": call}
+    calling = Message("assistant", "", tool_calls=(call, call), call_ids=("c1", ""))
+    assert calling.as_dict()["tool_calls"] == [{"id": "c1", **written}, written]
+    assert Message("tool", "21", name="f", tool_call_id="c1").as_dict() == {
+        "role": "tool",
+        "content": "21",
+        "name": "f",
+        "tool_call_id": "c1",
+    }
+    assert Message("tool", "21").as_dict() == {"role": "tool", "content": "21"}
 
 
 def test_a_passage_has_no_question():
@@ -110,3 +137,14 @@ def test_of_all_answers_the_last_can_be_the_only_one_to_learn():
     assert last.messages == (turns[0], Message("assistant", "b", train=False), *turns)
     quiet = Conversation((turns[0], Message("assistant", "b", train=False)), "x:1")
     assert quiet.trained_on("last") == quiet
+
+
+def test_answers_apart_end_with_one_each_and_leave_out_what_is_not_learned():
+    said = [Message("assistant", text, train=text != "b") for text in "abc"]
+    asked = [Message("user", text) for text in "xyz"]
+    turns = [message for pair in zip(asked, said, strict=True) for message in pair]
+    first, second = Conversation(tuple(turns), "x:1", stratum="s").answers_apart()
+    assert first == Conversation(tuple(turns[:2]), "x:1", stratum="s")
+    assert [m.train for m in second.messages] == [True, False, True, False, True, True]
+    assert [m.content for m in second.messages] == list("xaybzc")
+    assert Conversation((Message("text", "a"),), "x:2").answers_apart() == []

@@ -64,3 +64,15 @@ def test_the_largest_model_that_fits_a_gpu(room, way, largest):
 def test_a_cpu_trains_in_float32():
     # 0.5e9 weights at 4 bytes and the rest are 3.2 GiB; with 1.5e9 they would be 7.3.
     assert largest_model(4, "full", on_gpu=False) == 0.5
+
+
+def test_the_kernels_that_training_would_take_are_named_where_there_is_a_gpu(monkeypatch):
+    gpu = {"name": "a card", "memory_gib": 24.0, "bf16": True}
+    have = {"flash_attn": None, "liger_kernel": "0.6.4"}
+    monkeypatch.setattr(doctor, "_version", lambda name: have.get(name, "1.0"))
+    said = "flash-attn is not installed; training on a GPU takes it where it is"
+    for gpus, expected in (([gpu], True), ([], False)):
+        monkeypatch.setattr(doctor, "_gpus", lambda gpus=gpus: (gpus, ""))
+        advice = doctor.doctor().advice
+        assert (said in advice) is expected
+        assert not any("liger" in line for line in advice)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from burnish.errors import DataError
-from burnish.exits import refusal, run_command
+from burnish.exits import STOPPED, interruptible, refusal, run_command
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +95,23 @@ def test_an_interruption_says_that_what_is_finished_stays(capsys, code):
     assert capsys.readouterr().err == (
         "stopped: what is finished stays, and a rerun goes on from there\n"
     )
+
+
+def test_an_interruption_that_the_command_line_does_not_answer_ends_alike(capsys):
+    assert ends(raises(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == STOPPED
+
+
+@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
+def test_while_modules_load_ctrl_c_is_answered_otherwise_unless_it_is_ignored(before):
+    of_the_tests = signal.signal(signal.SIGINT, before)
+    try:
+        with interruptible():
+            within = signal.getsignal(signal.SIGINT)
+        assert (within is before) == (before is signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, of_the_tests)
 
 
 def test_a_command_that_is_done_says_nothing_more(capsys):

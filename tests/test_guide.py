@@ -112,7 +112,7 @@ def test_the_lora_settings_reach_the_adapter(tiny_recipe, tmp_path):
 
 def test_the_training_settings_reach_the_trainer(tiny_recipe, tmp_path):
     from burnish.recipe import TrainSection
-    from burnish.training.train import training_arguments
+    from burnish.training.arguments import training_arguments
 
     settings = {
         "num_train_epochs": 2.0,

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from burnish import pipeline
-from burnish.errors import BurnishError, RunError
+from burnish.errors import BurnishError, RunError, TrainingError
 from burnish.pipeline import STAGE_BY_NAME, require, run, run_stage
 from burnish.recipe import DataSection, ModelSection, Recipe, Source
 from burnish.recipe_file import load_recipe
@@ -146,6 +146,46 @@ def test_what_an_interrupted_stage_left_goes_unless_its_note_says_the_same_key(t
     (tmp_path / ".key").write_bytes(note)
     assert left() == [".key"]
     assert (tmp_path / ".key").read_text() == "the key"
+
+
+def test_checkpoints_of_an_interrupted_run_stay_whatever_the_key_for_a_stage_that_judges(tmp_path):
+    def left(**how):
+        pipeline._keep_or_clear(tmp_path, "new", **how)
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    (tmp_path / ".key").write_text("old")
+    (tmp_path / "checkpoints" / "checkpoint-4").mkdir(parents=True)
+    assert left(force=False, judges=True) == [".key", "checkpoints"]
+    (tmp_path / ".key").write_text("old")
+    assert left(force=False) == [".key"]
+    (tmp_path / "checkpoints" / ".incomplete").mkdir(parents=True)
+    (tmp_path / ".key").write_text("old")
+    assert left(force=False, judges=True) == [".key"]
+    (tmp_path / "checkpoints" / "checkpoint-4").mkdir(parents=True)
+    assert left(force=True, judges=True) == [".key"]
+
+
+def test_an_interrupted_run_with_a_changed_recipe_is_refused_and_keeps_its_checkpoints(
+    again, monkeypatch, tmp_path
+):
+    from burnish.training import train as training
+
+    def stops(*_):
+        raise _Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "go", lambda *args: (training_go(*args), stops()))
+        training_go = training.go
+        with pytest.raises(_Crash):
+            run_stage("train", again(), force=True)
+    checkpoints = tmp_path / "run" / FOLDERS["train"] / "checkpoints"
+    before = sorted(checkpoints.iterdir())
+    assert before
+    changed = again("train.learning_rate=2e-2")
+    with pytest.raises(TrainingError, match=r"train\.learning_rate was 0\.01, is 0\.02"):
+        run_stage("train", changed)
+    assert sorted(checkpoints.iterdir()) == before
+    assert run_stage("train", changed, force=True)["steps"] == 3
 
 
 def test_a_data_file_that_is_only_touched_changes_nothing(again, finished, capfd):

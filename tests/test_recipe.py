@@ -51,8 +51,114 @@ def test_only_the_data_must_be_given():
             "load_best_model_at_end: false.",
         ),
         (
+            {"model": {"load_in_4bit": True}, "train": {"method": "full"}},
+            "train.method: full trains weights of the model itself, and quantized ones have no "
+            "gradient. Set train.method: lora, or model.load_in_4bit: false.",
+        ),
+        (
+            {
+                "model": {"load_in_8bit": True},
+                "train": {"lora": {"init_lora_weights": "pissa_niter_16"}},
+            },
+            "train.lora.init_lora_weights: pissa_niter_16 takes a part out of the base's weights, "
+            "and model.load_in_8bit leaves none to take it from. Set init_lora_weights: true or "
+            "loftq.",
+        ),
+        (
+            {"train": {"lora": {"init_lora_weights": "loftq"}}},
+            "train.lora.init_lora_weights: loftq makes up for what 4 bits lose, and this base is "
+            "whole or has 8. Set model.load_in_4bit: true, or init_lora_weights: true.",
+        ),
+        (
+            {"model": {"new_tokens": ["x"]}, "train": {"lora": {"init_lora_weights": "olora"}}},
+            "the rows of model.new_tokens would be lost when an adapter of init_lora_weights: "
+            "olora is made to fit the original base. Set init_lora_weights: true.",
+        ),
+        (
+            {"model": {"new_tokens": ["x"]}, "train": {"method": "freeze"}},
+            "model.new_tokens need rows that learn, and method freeze leaves the embeddings as "
+            "they are. Name embed_tokens (and lm_head) in train.freeze_trainable_layers.",
+        ),
+        (
+            {"model": {"new_tokens": ["x "]}},
+            "new_tokens: 'x ' begins or ends with a blank, or is empty.",
+        ),
+        ({"model": {"new_tokens": ["x", "x"]}}, "new_tokens: 'x' stands there twice."),
+        (
+            {"train": {"lora": {"init_lora_weights": "pissa", "use_dora": True}}},
+            "init_lora_weights: pissa takes a part out of the base, which DoRA's magnitudes are "
+            "measured on; set use_dora: false, or init_lora_weights: true.",
+        ),
+        (
+            {"train": {"lora": {"init_lora_weights": "olora", "bias": "all"}}},
+            "bias: all would be lost when an adapter of init_lora_weights: olora is made to fit "
+            "the original base; set bias: none.",
+        ),
+        (
+            {"train": {"lora": {"init_lora_weights": "loftq", "use_dora": True}}},
+            "init_lora_weights: loftq excludes use_dora; choose one.",
+        ),
+        (
+            {"train": {"lora": {"init_lora_weights": "orthogonal", "r": 7}}},
+            "init_lora_weights: orthogonal needs an even r, not 7.",
+        ),
+        (
+            {"train": {"method": "full", "lora": {"r": 8}}},
+            "lora has no effect with method full; remove one.",
+        ),
+        (
+            {"train": {"freeze_trainable_layers": 3}},
+            "freeze_trainable_layers has no effect with method lora; set method: freeze.",
+        ),
+        (
+            {"train": {"method": "freeze", "freeze_trainable_layers": []}},
+            "freeze_trainable_layers is empty, so nothing would learn.",
+        ),
+        (
+            {"train": {"backend": "fast", "lora": {"use_dora": True}}},
+            "backend: fast computes plain LoRA alone, and lora.use_dora changes more than an "
+            "update of low rank; set auto.",
+        ),
+        (
+            {"train": {"backend": "fast", "neftune_noise_alpha": 5.0}},
+            "backend: fast computes plain LoRA alone, and neftune_noise_alpha adds noise to the "
+            "embeddings; set auto.",
+        ),
+        (
+            {"train": {"optim": "galore_adamw"}},
+            "optim: galore_adamw keeps the optimizer of whole matrices small; with method lora "
+            "there is little to save. Set method: full, or optim: adamw_torch.",
+        ),
+        (
+            {"train": {"method": "full", "optim": "apollo_adamw", "weight_decay": 0.1}},
+            "weight_decay has no effect with optim: apollo_adamw; set it to 0.",
+        ),
+        (
+            {"train": {"optim_args": {"rank": 8}}},
+            "optim_args has no effect with optim: adamw_torch_fused.",
+        ),
+        (
+            {"train": {"optim": "muon", "lora": {"loraplus_lr_ratio": 16}}},
+            "lora.loraplus_lr_ratio is for optimizers that scale every weight alone; muon's steps "
+            "already have the same size for A and B. Set optim: adamw_torch.",
+        ),
+        (
+            {
+                "train": {
+                    "lr_scheduler_type": "reduce_lr_on_plateau",
+                    "load_best_model_at_end": False,
+                    "eval_strategy": "no",
+                }
+            },
+            "reduce_lr_on_plateau needs evaluations; set eval_strategy: epoch.",
+        ),
+        (
             {"train": {"load_best_model_at_end": False, "early_stopping_patience": 2}},
             "early_stopping_patience needs load_best_model_at_end: true.",
+        ),
+        (
+            {"train": {"torch_compile": True, "backend": "fast"}},
+            "torch_compile has no effect with backend fast; set backend: auto.",
         ),
         (
             {"train": {"eval_steps": 5}},

@@ -29,6 +29,7 @@ class Job:
         self.records: list[dict] = values["records"]
         self.held_out: list[dict] = values["held_out"]
         self.max_length: int = values["max_length"]
+        self.rows: int = values.get("rows", 1)  # of max_length, that go through a GPU at a time
         torch.set_num_threads(values["threads"])
 
     def messages(self, record: dict, *, answer: bool) -> list[dict]:
@@ -79,7 +80,7 @@ def held_out_loss(model: object, records: list[dict]) -> float:
     with torch.no_grad():
         for record in records:
             ids, start = (
-                torch.tensor([record["prompt"] + record["completion"]]),
+                torch.tensor([record["prompt"] + record["completion"]], device=model.device),
                 len(record["prompt"]),
             )
             logits = model(input_ids=ids, use_cache=False).logits[0, start - 1 : -1].float()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from burnish.cleaning.layouts import common_layout
+from burnish.cleaning.detection import common_layout, listed
 from burnish.conversation import Record
 from burnish.errors import DataError, RecipeError
 from burnish.models.embedded import NAME as EMBEDDED
@@ -105,7 +105,7 @@ def guess_columns(records: Sequence[Record]) -> dict[str, str]:
                 raise DataError(
                     records[0].origin,
                     f"no column looks like {'an answer' if part == 'output' else 'a question'}; "
-                    f"the columns are {', '.join(records[0].fields)}.",
+                    f"the columns are {listed([*records[0].fields])}.",
                     "A row needs a column with a question and one with its answer.",
                 )
             found[part] = by_length.pop(0)

@@ -34,6 +34,35 @@ Json = Annotated[bool, typer.Option("--json", help="Print the report as one JSON
 Force = Annotated[bool, typer.Option("--force", help="Run again even if nothing has changed.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")]
 
+LaunchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--launch",
+        metavar="ENGINE",
+        help="Train in several processes: torchrun, accelerate, deepspeed or ray.",
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option("--processes", min=1, help="How many, over all nodes; by default one per GPU."),
+]
+Strategy = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        help="How the processes hold the model: ddp (each the whole of it), fsdp2 (accelerate), "
+        "zero2 or zero3 (deepspeed).",
+    ),
+]
+Nodes = Annotated[int, typer.Option("--nodes", min=1, help="How many machines take part.")]
+NodeRank = Annotated[
+    int, typer.Option("--node-rank", min=0, help="Which of them this is; 0 holds the run folder.")
+]
+MainAddress = Annotated[
+    str | None,
+    typer.Option("--main-address", metavar="HOST:PORT", help="Where the others find node 0."),
+]
+
 
 def main() -> None:
     """The entry point: an error a user can meet is one message and exit code 2."""
@@ -62,15 +91,44 @@ def _options(
 @app.command()
 def run(
     recipe: RecipePath,
+    launch: LaunchOption = None,
+    processes: Processes = None,
+    strategy: Strategy = None,
     set_: Set = None,
     force: Force = False,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """All stages, from the raw file to the quantized model; unchanged ones are skipped."""
+    from burnish.pipeline import AS_USUAL
     from burnish.pipeline import run as run_all
 
-    report_of(lambda: run_all(_load(recipe, set_), force=force), as_json=json_)
+    how = _launch(launch, processes=processes, strategy=strategy)
+    instead = AS_USUAL if how is None else {"train": _launched(how)}
+    report_of(lambda: run_all(_load(recipe, set_), force=force, instead=instead), as_json=json_)
+
+
+def _launch(engine: str | None, **options: Any) -> Any:
+    """How training is spread over processes; None if it is not."""
+    from burnish.errors import RecipeError
+    from burnish.training.launch.options import Launch
+
+    how = Launch(engine or "", **options)
+    if engine is None and how != Launch(""):
+        raise RecipeError(
+            "--launch",
+            "it says what starts several processes, and the options for those need it.",
+            "Take torchrun, accelerate, deepspeed or ray.",
+        )
+    return how if engine is not None else None
+
+
+def _launched(how: Any) -> Any:
+    from functools import partial
+
+    from burnish.training.launch.launching import launch
+
+    return partial(launch, how=how)
 
 
 def _stage(name: str, help_: str) -> None:
@@ -90,7 +148,48 @@ def _stage(name: str, help_: str) -> None:
 
 _stage("clean", "Raw files -> conversations, with a reason for each row that was dropped.")
 _stage("prepare", "Conversations -> token ids and labels, split into train, validation and test.")
-_stage("train", "Examples -> a LoRA adapter.")
+
+
+@app.command()
+def train(
+    recipe: RecipePath,
+    launch: LaunchOption = None,
+    processes: Processes = None,
+    strategy: Strategy = None,
+    nodes: Nodes = 1,
+    node_rank: NodeRank = 0,
+    main_address: MainAddress = None,
+    set_: Set = None,
+    force: Force = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Examples -> a LoRA adapter."""
+    from burnish.pipeline import require, run_stage
+
+    how = _launch(
+        launch,
+        processes=processes,
+        strategy=strategy,
+        nodes=nodes,
+        node=node_rank,
+        address=main_address,
+    )
+
+    def work() -> Any:
+        loaded = _load(recipe, set_)
+        if how is None or not how.node:
+            instead = None if how is None else _launched(how)
+            return run_stage("train", loaded, force=force, work=instead)
+        from burnish.training.launch.launching import join
+
+        folder = require("prepare", loaded)
+        join(loaded.recipe.model, loaded.recipe.train, folder, how=how)
+        return {"node": how.node, "processes": how.processes}
+
+    report_of(work, as_json=json_)
+
+
 _stage("evaluate", "Base and adapter on held-out examples, prompts and benchmarks.")
 _stage("merge", "Adapter -> a plain model, checked against base + adapter.")
 _stage("quantize", "The merged model -> GPTQ, checked after reloading.")
@@ -180,6 +279,34 @@ def verify_prompts(
         return verify(loaded.recipe.model, section, folder, url, asking).model_dump()
 
     report_of(work, as_json=json_)
+
+
+@app.command("verify-resume")
+def verify_resume(
+    recipe: RecipePath,
+    steps: Annotated[int, typer.Option("--steps", min=2, help="Train so many steps.")] = 6,
+    cut: Annotated[
+        int | None, typer.Option("--cut", min=1, help="Cut behind this one; else in the middle.")
+    ] = None,
+    set_: Set = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Prove on a recipe that training which is cut and resumed comes to the same, bit by bit.
+
+    Trains a few steps twice, in scratch folders. Ends with exit code 2 if anything differs.
+    """
+    from burnish.pipeline import require
+    from burnish.training.verify_resume import refuse_difference
+    from burnish.training.verify_resume import verify_resume as verify
+
+    loaded = _load(recipe, set_)
+    with stdout_for_report(json_) as out:
+        folder = require("prepare", loaded)
+        section = loaded.recipe.train
+        report = verify(loaded.recipe.model, section, folder, steps=steps, cut=cut or steps // 2)
+        print_report(report.model_dump(), out, as_json=json_)
+    refuse_difference(report)
 
 
 @app.command()
@@ -332,6 +459,21 @@ def plan(
             "--model-config", metavar="FILE", help="A config.json to plan for; needs no weights."
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, help="Plan also for so many machines or GPUs."),
+    ] = 1,
+    bandwidth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GB/S",
+            min=0.001,
+            help="Between two of them; by default that of two processes here is measured.",
+        ),
+    ] = None,
+    latency: Annotated[
+        float, typer.Option(metavar="US", min=0, help="Of a message, with --bandwidth.")
+    ] = 20,
     set_: Set = None,
     json_: Json = False,
     debug: Debug = False,
@@ -340,22 +482,69 @@ def plan(
     import tempfile
 
     from burnish.pipeline import rows_to_plan
+    from burnish.planning.cluster import Link
     from burnish.planning.plan import Target
     from burnish.planning.plan import plan as look_ahead
     from burnish.training.rehearsal import rehearsed_loop
 
     loaded = _load(recipe, set_)
-    target = Target(gpu, price_per_hour, calibrate, model_config)
+    link = Link.given(bandwidth, latency) if bandwidth else None
+    target = Target(gpu, price_per_hour, calibrate, model_config, processes, link)
     with tempfile.TemporaryDirectory(prefix="burnish-plan-") as scratch:
         report_of(
             lambda: look_ahead(
                 loaded.recipe,
                 *rows_to_plan(loaded, Path(scratch)),
                 target,
-                lambda device: rehearsed_loop(loaded.recipe.train, device),
+                rehearsed_loop,
             ).model_dump(),
             as_json=json_,
         )
+
+
+@app.command()
+def sweep(
+    recipe: RecipePath,
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            "--vary",
+            metavar="KEY=VALUES",
+            help="A setting and its values: train.learning_rate=1e-4,3e-4. For --search also a "
+            "range: train.learning_rate=1e-5..1e-3:log.",
+        ),
+    ],
+    search: Annotated[
+        int | None,
+        typer.Option("--search", metavar="N", min=1, help="Let Optuna choose so many trials."),
+    ] = None,
+    set_: Set = None,
+    force: Force = False,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Trains with every combination of some settings, and compares what they reach."""
+    from burnish.sweeping import sweep as try_all
+
+    report_of(lambda: try_all(recipe, set_ or [], vary, search=search, force=force), as_json=json_)
+
+
+@app.command()
+def watch(
+    recipe: RecipePath,
+    once: Annotated[bool, typer.Option("--once", help="Draw one picture, and end.")] = False,
+    set_: Set = None,
+    debug: Debug = False,
+) -> None:
+    """Draw loss, learning rate and speed of a training run while it goes; Ctrl-C ends the watch."""
+    from rich.console import Console
+
+    from burnish.run_dir import RunDir
+    from burnish.training.watch import watch as look
+
+    # A run folder may be watched before its first stage has left a recipe there.
+    folder = recipe if recipe.is_dir() else _load(recipe, set_).run_dir
+    look(RunDir(folder.absolute()), Console(), once=once)
 
 
 @app.command()

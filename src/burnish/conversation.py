@@ -18,6 +18,10 @@ Role = Literal["system", "user", "assistant", "tool", "text"]
 """Who speaks. `text` is nobody: the one message of a passage for continued pre-training."""
 
 
+TrainOn = Literal["all", "last", "each"]
+"""Which answers of a row are learned, and whether each is an example of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One row as it stands in a file: its fields by name, and its origin (`file:line`)."""
@@ -46,6 +50,10 @@ class Message:
         tool_calls: the functions that the assistant calls, each {"name": str, "arguments": dict}.
         reasoning_content: what the assistant thinks before it answers.
         train: whether this message carries loss; only the assistant's can.
+        call_ids: what its calls are called by their results, one for each call (empty where it has
+            none); nothing where no call has one.
+        name: the function whose result this is; only with `tool`.
+        tool_call_id: the id of the call whose result this is; only with `tool`.
     """
 
     role: Role
@@ -54,6 +62,9 @@ class Message:
     tool_calls: tuple[dict[str, Any], ...] = ()
     reasoning_content: str = ""
     train: bool = True
+    call_ids: tuple[str, ...] = ()
+    name: str = ""
+    tool_call_id: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The message with Hugging Face's keys; what is empty or usual is left out."""
@@ -65,22 +76,32 @@ class Message:
         if not self.train:
             value["train"] = False
         if self.tool_calls:
+            ids = self.call_ids or ("",) * len(self.tool_calls)
             value["tool_calls"] = [
-                {"type": "function", "function": dict(call)} for call in self.tool_calls
+                ({"id": id_} if id_ else {}) | {"type": "function", "function": dict(call)}
+                for call, id_ in zip(self.tool_calls, ids, strict=True)
             ]
+        if self.name:
+            value["name"] = self.name
+        if self.tool_call_id:
+            value["tool_call_id"] = self.tool_call_id
         return value
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Message:
         """The message that `as_dict` wrote."""
-        calls = tuple(call["function"] for call in value.get("tool_calls") or ())
+        calls = value.get("tool_calls") or ()
+        ids = tuple(call.get("id") or "" for call in calls)
         return cls(
             value["role"],
             value["content"],
             value.get("input") or "",
-            calls,
+            tuple(call["function"] for call in calls),
             value.get("reasoning_content") or "",
             value.get("train") is not False,
+            ids if any(ids) else (),
+            value.get("name") or "",
+            value.get("tool_call_id") or "",
         )
 
 
@@ -143,13 +164,18 @@ class Conversation:
         """The conversation that `as_json` wrote."""
         return cls.from_dict(json.loads(text))
 
-    def trained_on(self, answers: Literal["all", "last"]) -> Conversation:
+    def trained_on(self, answers: TrainOn) -> Conversation:
         """The conversation in which of all answers only the last carries loss, or itself."""
-        if answers == "all":
+        if answers != "last":
             return self
         *earlier, last = self.messages
         quiet = (replace(m, train=False) if m.role == "assistant" else m for m in earlier)
         return replace(self, messages=(*quiet, last))
+
+    def answers_apart(self) -> list[Conversation]:
+        """One conversation for each answer that carries loss; it ends with that answer."""
+        learned = (i for i, m in enumerate(self.messages) if m.role == "assistant" and m.train)
+        return [replace(self, messages=self.messages[: i + 1]).trained_on("last") for i in learned]
 
     @property
     def question(self) -> tuple[Message, ...]:

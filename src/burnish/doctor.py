@@ -23,7 +23,7 @@ WAYS = {"full": 2.0, "8-bit": 1.1, "4-bit": 0.6}
 """Bytes a weight of the base takes; quantized ones with their scales and unquantized layers."""
 
 _OPTIONAL = ("torch", "peft", "accelerate", "bitsandbytes", "lm_eval", "fastapi", "uvicorn",
-             "matplotlib", "modelscope", "flash_attn")  # fmt: skip
+             "matplotlib", "modelscope", "flash_attn", "liger_kernel")  # fmt: skip
 
 
 class DoctorReport(BaseModel):
@@ -98,6 +98,9 @@ def _advice(packages: dict[str, str | None], gpus: list[dict[str, Any]]) -> list
             advice.append(f"{package} is not installed: pip install 'burnish[{extra}]'")
     if packages["torch"] and not gpus and shutil.which("nvidia-smi"):
         advice.append("there is an NVIDIA driver, but this torch sees no GPU: install a CUDA build")
+    for package in ("flash-attn", "liger-kernel"):
+        if gpus and packages[package.replace("-", "_")] is None:
+            advice.append(f"{package} is not installed; training on a GPU takes it where it is")
     if not gpus:
         advice.append("no GPU: the embedded smollm2-135m trains here in minutes; 1.5B takes hours")
     return advice

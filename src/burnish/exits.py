@@ -3,19 +3,21 @@
     0    all is done
     1    whoever read the output went away
     2    an error: where it is, what was found, what to do
-    130  Ctrl-C; 143 SIGTERM, as from `kill`: what is finished stays
+    75   training was asked to stop by Ctrl-C or SIGTERM, and has saved: run it again to go on
+    130  Ctrl-C elsewhere, or a second one; 143 SIGTERM likewise: what is finished stays
 
 No file is left half written by any of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from burnish.errors import BurnishError
@@ -24,6 +26,11 @@ INTERRUPTED = 128 + signal.SIGINT
 """The exit code with which typer answers Ctrl-C."""
 
 TERMINATED = 128 + signal.SIGTERM
+
+GO_ON_LATER = 75
+"""EX_TEMPFAIL of sysexits.h, which schedulers of jobs read as: run it again."""
+
+STOPPED = "stopped: what is finished stays, and a rerun goes on from there\n"
 
 _NOT_ALLOWED = "See whose it is and whether it may be written, or choose another place."
 _REMEDIES = {
@@ -53,8 +60,11 @@ def run_command(command: Callable[[], None], *, debug: bool) -> None:
         _fail(error)
     except SystemExit as ended:
         if ended.code in (INTERRUPTED, TERMINATED):
-            sys.stderr.write("stopped: what is finished stays, and a rerun goes on from there\n")
+            sys.stderr.write(STOPPED)
         raise
+    except KeyboardInterrupt:
+        sys.stderr.write(STOPPED)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         _give_up_stdout()
         sys.exit(1)
@@ -64,6 +74,29 @@ def run_command(command: Callable[[], None], *, debug: bool) -> None:
         if debug:
             raise
         _fail(refusal(error))
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """While modules load, Ctrl-C ends the process at once: nothing has been begun.
+
+    An exception would be shown with its trace there, or swallowed by a module that tries an import.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, as behind nohup
+        yield
+        return
+    signal.signal(signal.SIGINT, _end_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_at_once(number: int, _: FrameType | None) -> None:
+    with contextlib.suppress(OSError):  # stderr may be closed
+        os.write(2, STOPPED.encode())
+    os._exit(128 + number)
 
 
 def refusal(error: OSError) -> BurnishError:

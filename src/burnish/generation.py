@@ -107,7 +107,11 @@ def generate(
     config = GenerationConfig(
         **sampling.options(), eos_token_id=list(stop_ids), pad_token_id=stop_ids[0]
     )
-    with torch.inference_mode(), _settings_alone(model), _seeded(sampling.seed, device):
+    # A model that learns may keep tensors that are made here, such as rotary tables that grow, and
+    # a later backward pass could not use those of inference mode.
+    learns = any(p.requires_grad for p in model.parameters())
+    mode = torch.no_grad() if learns else torch.inference_mode()
+    with mode, _settings_alone(model), _seeded(sampling.seed, device):
         output = model.generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,15 @@ from burnish.progress import say
 from burnish.reading.folders import find_files
 from burnish.recipe import Recipe
 from burnish.recipe_file import LoadedRecipe, dump_recipe
-from burnish.run_dir import KEY_FILE, RunDir, digest, file_sha256, now, outputs_digest
+from burnish.run_dir import CHECKPOINTS, KEY_FILE, RunDir, digest, file_sha256, now, outputs_digest
 
 Report = dict[str, Any]
+
+Work = Callable[..., Any]
+"""What takes the arguments of a stage function and gives its report."""
+
+AS_USUAL: Mapping[str, Work] = {}
+"""Every stage is done by its own function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class Stage:
         parents: the stages whose outputs it reads.
         outside: what else it reads, hashed: a function of the recipe and the run folder.
         resumable: whether its folder survives an interruption, to be taken up again.
+        judges: whether the stage itself looks at what an interruption left, and refuses what was
+            made from other inputs; else that is cleared away.
     """
 
     name: str
@@ -43,11 +51,13 @@ class Stage:
     parents: tuple[str, ...] = ()
     outside: Callable[[Recipe, RunDir], Report] = lambda recipe, folder: {}
     resumable: bool = False
+    judges: bool = False
 
-    def call(self, recipe: Recipe, run: RunDir) -> Any:
-        """Runs the stage and returns its report."""
-        module, _, function = self.function.partition(":")
-        work = getattr(importlib.import_module(module), function)
+    def call(self, recipe: Recipe, run: RunDir, work: Work | None = None) -> Any:
+        """Runs the stage, or other work that does the same, and returns its report."""
+        if work is None:
+            module, _, function = self.function.partition(":")
+            work = getattr(importlib.import_module(module), function)
         return work(*(getattr(recipe, section) for section in self.sections), run)
 
 
@@ -110,6 +120,7 @@ STAGES = (
         parents=("prepare",),
         outside=_model_fingerprint,
         resumable=True,
+        judges=True,
     ),
     Stage(
         "evaluate",
@@ -129,18 +140,35 @@ STAGES = (
 STAGE_BY_NAME = {stage.name: stage for stage in STAGES}
 
 
-def run(loaded: LoadedRecipe, *, force: bool = False) -> dict[str, Report]:
-    """Runs every stage whose inputs or settings have changed; returns all reports."""
+def run(
+    loaded: LoadedRecipe, *, force: bool = False, instead: Mapping[str, Work] = AS_USUAL
+) -> dict[str, Report]:
+    """Runs every stage whose inputs or settings have changed; returns all reports.
+
+    Args:
+        loaded: the recipe.
+        force: run unchanged stages, too.
+        instead: what does the work of a stage in its function's place, by the stage's name.
+    """
     folder = RunDir(loaded.run_dir)
     reports: dict[str, Report] = {}
     with folder.locked():
         for stage in STAGES:
-            reports[stage.name] = _run_stage(stage, loaded.recipe, folder, force=force)
+            work = instead.get(stage.name)
+            reports[stage.name] = _run_stage(stage, loaded.recipe, folder, force=force, work=work)
     return reports
 
 
-def run_stage(name: str, loaded: LoadedRecipe, *, force: bool = False) -> Report:
+def run_stage(
+    name: str, loaded: LoadedRecipe, *, force: bool = False, work: Work | None = None
+) -> Report:
     """Runs one stage, if its inputs or settings have changed; returns its report.
+
+    Args:
+        name: of the stage.
+        loaded: the recipe.
+        force: run it even if nothing has changed.
+        work: what does it in the place of the stage's function.
 
     Raises:
         RunError: a stage before it was not run, or has changed since.
@@ -149,7 +177,7 @@ def run_stage(name: str, loaded: LoadedRecipe, *, force: bool = False) -> Report
     folder = RunDir(loaded.run_dir)
     with folder.locked():
         _check_ancestors(stage, loaded.recipe, folder)
-        return _run_stage(stage, loaded.recipe, folder, force=force)
+        return _run_stage(stage, loaded.recipe, folder, force=force, work=work)
 
 
 def require(name: str, loaded: LoadedRecipe) -> RunDir:
@@ -183,18 +211,22 @@ def rows_to_plan(loaded: LoadedRecipe, scratch: Path) -> tuple[RunDir, bool]:
     return folder, False
 
 
-def _run_stage(stage: Stage, recipe: Recipe, folder: RunDir, *, force: bool) -> Report:
+def _run_stage(
+    stage: Stage, recipe: Recipe, folder: RunDir, *, force: bool, work: Work | None = None
+) -> Report:
     key = _key(stage, recipe, folder)
     entry = folder.read_manifest()["stages"].get(stage.name)
     if entry and not force and entry["key"] == key and folder.intact(stage.name, entry["outputs"]):
         say(f"{stage.name}: unchanged since {entry['finished']}, not run again")
         return dict(entry["report"])
     say(f"{stage.name}: {_why(entry, key, force=force)}")
-    folder.forget(stage.name)
     if stage.resumable:
-        _keep_or_clear(folder.folder(stage.name), key, force=force)
+        # A finished run with other settings begins again, unless the recipe says to go on.
+        judges = stage.judges and (entry is None or bool(recipe.train.allow_changed))
+        _keep_or_clear(folder.folder(stage.name), key, force=force, judges=judges)
+    folder.forget(stage.name)
     started = now()
-    report: Report = stage.call(recipe, folder).model_dump(mode="json", by_alias=True)
+    report: Report = stage.call(recipe, folder, work).model_dump(mode="json", by_alias=True)
     parents = {parent: _parent_hash(parent, folder) for parent in stage.parents}
     folder.record(
         stage.name,
@@ -224,7 +256,9 @@ def _key(stage: Stage, recipe: Recipe, folder: RunDir) -> str:
     return digest(
         {
             "stage": stage.name,
-            "settings": {name: getattr(recipe, name).model_dump() for name in stage.sections},
+            "settings": {
+                name: getattr(recipe, name).model_dump(mode="json") for name in stage.sections
+            },
             "parents": {parent: _parent_hash(parent, folder) for parent in stage.parents},
             "outside": stage.outside(recipe, folder),
         }
@@ -235,14 +269,19 @@ def _parent_hash(parent: str, folder: RunDir) -> str:
     return outputs_digest(folder.read_manifest()["stages"][parent]["outputs"])
 
 
-def _keep_or_clear(path: Path, key: str, *, force: bool) -> None:
-    """Keeps what an interrupted run left, if it was working from the same key."""
+def _keep_or_clear(path: Path, key: str, *, force: bool, judges: bool = False) -> None:
+    """Keeps what an interrupted run left, if it was working from the same key.
+
+    Checkpoints of a stage that judges them stay in any case: hours of work don't go unasked.
+    """
     note = path / KEY_FILE
-    if force or not note.is_file() or note.read_bytes() != key.encode():
+    if not force and note.is_file() and note.read_bytes() == key.encode():
+        return
+    if force or not judges or not any((path / CHECKPOINTS).glob("checkpoint-*")):
         if path.exists():
             shutil.rmtree(path)
         path.mkdir(parents=True)
-        note.write_text(key, encoding="utf-8")
+    note.write_text(key, encoding="utf-8")
 
 
 def _ancestors(stage: Stage) -> Iterator[Stage]:

@@ -7,6 +7,7 @@ training bear the names that Hugging Face Transformers and PEFT gave them.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,11 +15,28 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Strategy = Literal["no", "steps", "epoch"]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 LanguageName = Literal["zh", "en", "ja", "ko", "ru", "ar", "th", "hi", "el", "he"]
 PrivacyKind = Literal[
     "mobile", "landline", "resident_id", "bank_card", "email", "ip", "wechat", "qq", "name"
 ]
 SplitName = Literal["train", "validation", "test"]
+Initialization = Annotated[
+    str, Field(pattern=r"^(gaussian|orthogonal|olora|pissa|pissa_niter_[1-9][0-9]*|loftq)$")
+]
+
+OTHER_OPTIMIZERS = {
+    "adamw_bnb_8bit": "bitsandbytes",
+    "paged_adamw_32bit": "bitsandbytes",
+    "paged_adamw_8bit": "bitsandbytes",
+    "lion_32bit": "bitsandbytes",
+    "lion_8bit": "bitsandbytes",
+    "galore_adamw": "galore_torch",
+    "galore_adamw_8bit": "galore_torch",
+    "galore_adafactor": "galore_torch",
+    "apollo_adamw": "apollo_torch",
+}
+"""Optimizers that come from a package of their own."""
 
 
 class Section(BaseModel):
@@ -50,13 +68,27 @@ class ModelSection(Section):
     """`eos` adds the tokenizer's eos behind the last answer where the chat template writes no stop
     token there (ChatGLM4's does not), so that the model learns to stop; it becomes part of the
     template. `template` leaves the template as it is."""
+    chat_template_kwargs: dict[Variable, bool | int | float | str] = {}
+    """What the model's chat template is given besides messages and tools, in training and serving
+    alike, such as `{enable_thinking: false}` (Qwen3, Nemotron 3). It becomes part of it."""
+    template_date: Annotated[date, Field(strict=False)] | None = None
+    """The day (2026-01-31) that a chat template shall write which writes today's date (Llama 3.2,
+    gpt-oss), in training and serving alike. By default the day of `burnish prepare`; it becomes
+    part of the template."""
     load_in_8bit: bool = False
     """Train and evaluate on a base quantized to 8 bits (bitsandbytes). Merging reloads it whole."""
     load_in_4bit: bool = False
     """Train and evaluate on a base quantized to 4 bits (nf4 with double quantization)."""
-    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
-    """The attention of the model's own forward, by its name in transformers; `auto` takes that
-    library's choice. flash_attention_2 needs the package flash-attn, a GPU and bfloat16."""
+    new_tokens: list[str] = []
+    """Words that become tokens of their own. They are read out of any text, as ordinary words are,
+    and are control tokens only where the chat template writes them. Their rows start at the mean of
+    the tokens that they were before, and are trained."""
+    attn_implementation: Literal["auto", "eager", "sdpa", "flex_attention", "flash_attention_2"] = (
+        "auto"
+    )
+    """The attention of the model's own forward, by its name in transformers. `auto` takes
+    flash_attention_2 on a GPU, in bfloat16, where the package flash-attn is installed and the model
+    can use it, and elsewhere that library's choice. flex_attention trains on GPUs only."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for a model whose code you have read."""
     allow_pickle: bool = False
@@ -67,6 +99,15 @@ class ModelSection(Section):
     def _one_width(self) -> Self:
         if self.load_in_8bit and self.load_in_4bit:
             raise ValueError("load_in_8bit and load_in_4bit exclude each other; choose one.")
+        return self
+
+    @model_validator(mode="after")
+    def _new_tokens_are_words(self) -> Self:
+        for token in self.new_tokens:
+            if not token or token != token.strip():
+                raise ValueError(f"new_tokens: {token!r} begins or ends with a blank, or is empty.")
+            if self.new_tokens.count(token) > 1:
+                raise ValueError(f"new_tokens: {token!r} stands there twice.")
         return self
 
 
@@ -255,10 +296,11 @@ class PrepareSection(Section):
 
     max_length: Annotated[int, Field(ge=8)] = 1024
     """Longest example in tokens; prompt and answer count."""
-    train_on: Literal["all", "last"] = "all"
-    """Learn every answer of a conversation, or the last one only. Some chat templates write earlier
-    answers otherwise than they were given (Qwen3 takes the reasoning out); such conversations can
-    only be learned with `last`. A message with `train: false` (or `weight: 0`) is never learned."""
+    train_on: Literal["all", "last", "each"] = "all"
+    """Learn every answer of a conversation, or the `last` one only. `each` learns every answer as
+    an example of its own, behind the very prompt that a server would render for it; `all` does so
+    for conversations of which the chat template writes earlier answers otherwise (Qwen3 takes their
+    reasoning out). A message with `train: false` (or `weight: 0`) is never learned."""
     too_long: Literal["cut", "reject"] = "cut"
     """Cut the end of an answer that does not fit (its stop token then goes untrained), or reject
     the row. A row that would lose all of its answer is always rejected."""
@@ -268,7 +310,7 @@ class PrepareSection(Section):
     """Share of conversations held out for the final evaluation."""
     seed: Annotated[int, Field(ge=0)] = 42
     """Decides which conversations are held out. The split goes by content: rows added later do not
-    move old ones."""
+    move old ones, but a held-out group of near-duplicates that outgrows its split is trained on."""
     train_test_overlap: Literal["off", "report", "drop"] = "report"
     """What to do with training rows that hold half or more of a held-out row's words, in long runs:
     nothing, list them in overlap.jsonl, or also drop them from training."""
@@ -290,6 +332,17 @@ class LoraSettings(Section):
     """Rank of the update matrices."""
     lora_alpha: Annotated[float, Field(gt=0)] = 32
     """Scale of the update: it is multiplied by lora_alpha / r."""
+    use_rslora: bool = False
+    """Multiply the update by lora_alpha / sqrt(r) instead, which suits high ranks (rsLoRA)."""
+    use_dora: bool = False
+    """Learn a magnitude of every output as well (DoRA): better at low ranks, and slower."""
+    init_lora_weights: Literal[True] | Initialization = True
+    """How the update starts. `true`: at zero, A at random; `gaussian`: likewise, from a normal
+    distribution; `orthogonal`: A and B at right angles; `pissa`, `pissa_niter_16` (a quick SVD of
+    so many iterations) and `olora`: with the base's own largest part, which is taken out of the
+    base; `loftq`: with what quantizing to 4 bits lost. What is saved fits the original base."""
+    loraplus_lr_ratio: Annotated[float, Field(ge=1)] | None = None
+    """The learning rate of B as a multiple of A's (LoRA+); 16 is usual, with half the rate."""
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the update matrices."""
     bias: Literal["none", "all", "lora_only"] = "none"
@@ -297,12 +350,48 @@ class LoraSettings(Section):
     target_modules: str | list[str] = "all-linear"
     """`all-linear`, or names of layers such as [q_proj, v_proj]."""
 
+    @property
+    def changes_base(self) -> bool:
+        """Whether the base starts without what the adapter starts with."""
+        return self.init_lora_weights is not True and self.init_lora_weights.startswith(
+            ("pissa", "olora")
+        )
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        start = self.init_lora_weights
+        if self.changes_base and self.use_dora:
+            raise ValueError(
+                f"init_lora_weights: {start} takes a part out of the base, which DoRA's magnitudes "
+                "are measured on; set use_dora: false, or init_lora_weights: true."
+            )
+        if self.changes_base and self.bias != "none":
+            raise ValueError(
+                f"bias: {self.bias} would be lost when an adapter of init_lora_weights: {start} is "
+                "made to fit the original base; set bias: none."
+            )
+        if start == "loftq" and self.use_dora:
+            raise ValueError("init_lora_weights: loftq excludes use_dora; choose one.")
+        if start == "orthogonal" and self.r % 2:
+            raise ValueError(f"init_lora_weights: orthogonal needs an even r, not {self.r}.")
+        return self
+
 
 class TrainSection(Section):
     """The training run, with the names of Hugging Face's TrainingArguments."""
 
+    method: Literal["lora", "full", "freeze"] = "lora"
+    """`lora` trains an adapter on a frozen base, `full` every weight of the model, `freeze` only
+    its last layers. What learns is held in float32, whatever bf16 says. With `full` and `freeze`
+    the trained model takes the adapter's place in all later steps; take a lower learning_rate
+    (1e-5 to 5e-5)."""
+    freeze_trainable_layers: Count | list[str] = 2
+    """With method freeze: the last so many layers learn, or the parts of these names, such as
+    [layers.29, norm, lm_head]."""
     lora: LoraSettings = LoraSettings()
     """The adapter."""
+    neftune_noise_alpha: Annotated[float, Field(gt=0)] | None = None
+    """Noise on the embeddings while training (NEFTune), 5 to 15; each record gets its own."""
     num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
     """Passes over the training examples."""
     max_steps: Annotated[int, Field(ge=-1)] = -1
@@ -325,22 +414,52 @@ class TrainSection(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps in which the learning rate rises; takes precedence over warmup_ratio when above 0."""
     lr_scheduler_type: Literal[
-        "linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
+        "linear",
+        "cosine",
+        "cosine_with_restarts",
+        "cosine_with_min_lr",
+        "cosine_warmup_with_min_lr",
+        "constant",
+        "constant_with_warmup",
+        "polynomial",
+        "inverse_sqrt",
+        "warmup_stable_decay",
+        "reduce_lr_on_plateau",
     ] = "cosine"
     """How the learning rate falls."""
+    lr_scheduler_kwargs: dict[str, float | int | str] = {}
+    """What that schedule takes besides, by transformers' names: {min_lr_rate: 0.1},
+    {num_cycles: 3}, {num_decay_steps: 100}."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients are scaled down to this norm; 0 leaves them alone."""
     optim: Literal[
-        "adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "paged_adamw_8bit", "adafactor"
+        "adamw_torch",
+        "adamw_torch_fused",
+        "adamw_bnb_8bit",
+        "paged_adamw_32bit",
+        "paged_adamw_8bit",
+        "lion_32bit",
+        "lion_8bit",
+        "adafactor",
+        "sgd",
+        "muon",
+        "galore_adamw",
+        "galore_adamw_8bit",
+        "galore_adafactor",
+        "apollo_adamw",
     ] = "adamw_torch_fused"
-    """The optimizer, by Hugging Face's name."""
+    """The optimizer, by Hugging Face's name. `muon` takes matrices, scaled so that AdamW's learning
+    rate fits, and AdamW the rest (embeddings, head, norms). `galore_*` and `apollo_adamw` are for
+    method full, and need the extras galore and apollo."""
+    optim_args: dict[str, float | int | str] = {}
+    """What galore and apollo take besides: {rank: 128, update_proj_gap: 200, scale: 0.25}."""
     bf16: Literal["auto"] | bool = "auto"
     """Keep the base and the activations in bfloat16 (adapter weights stay in float32). `auto` does
     so on GPUs that are good at it, and on CPUs that are 1.5 times as fast in it by a short probe.
     Evaluation and serving on a CPU compute in float32."""
-    gradient_checkpointing: bool | Count = False
-    """Recompute activations in the backward pass: less memory, about a third more time. A number
-    recomputes only so many layers (on the fast path; elsewhere all)."""
+    gradient_checkpointing: Literal["auto"] | bool | Count = "auto"
+    """Recompute activations in the backward pass: less memory, and up to half more time. A number
+    does so in that many layers; `auto` in as few as free memory allows, which may be none."""
     packing: bool = True
     """Pack whole records into rows without padding; none sees another. Without it every record
     has a row of its own."""
@@ -349,9 +468,18 @@ class TrainSection(Section):
     own. Less saves memory; GPUs like more."""
     share_prefixes: bool = True
     """Compute the tokens that the records of a row begin with (a system prompt) once. Exact."""
+    speed: Literal["exact", "int8"] = "exact"
+    """`int8` multiplies by frozen weights in 8 bits on the fast path: faster on CPUs with VNNI, and
+    approximate. How far it is off is measured at the start and said."""
     backend: Literal["auto", "fast", "transformers"] = "auto"
     """What computes a row: `fast` is burnish's own layers for Llama-like models, checked against
     the model's own forward (`transformers`) at the start. `auto` takes it on CPUs if it agrees."""
+    use_liger_kernel: Literal["auto"] | bool = "auto"
+    """Let Liger's kernels compute norms, rotary positions and MLPs of the model's own forward, on a
+    GPU. `auto` does so where liger-kernel is installed and agrees with the model."""
+    torch_compile: bool = False
+    """Compile the model's own forward with torch.compile, in rows that are padded to row_length.
+    It starts minutes later, and pays in long runs."""
     label_smoothing_factor: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of every target that is spread over the whole vocabulary."""
     z_loss: Annotated[float, Field(ge=0)] = 0.0
@@ -378,8 +506,25 @@ class TrainSection(Section):
     """Whether a larger metric is better; a smaller loss is."""
     early_stopping_patience: Count | None = None
     """Stop after this many evaluations without a better validation loss."""
+    early_stopping_threshold: Annotated[float, Field(ge=0)] = 0.0
+    """Only a validation loss that is lower by more than this counts as better for that."""
+    bad_steps: Literal["stop", "skip"] = "stop"
+    """What to do with a step whose loss or gradient is not finite, or that has no token to learn
+    from: stop, or pass over it without an update, five in a row at most. health.jsonl names its
+    rows."""
+    samples: Annotated[int, Field(ge=0)] = 0
+    """Validation prompts to answer at each evaluation, greedily; answers go to samples.jsonl. None
+    by default: evaluations can be frequent, and answers are the slowest thing a model does."""
+    samples_max_new_tokens: Count = 64
+    """Longest of those answers in tokens. All answers of an evaluation may take a minute."""
     report_to: list[Literal["wandb", "tensorboard", "swanlab", "mlflow", "trackio"]] = []
-    """Experiment trackers to write to; none by default."""
+    """Experiment trackers that get what metrics.jsonl gets, under the same names; none by default.
+    They write into trackers/ in the run folder, and nothing leaves this machine unless the
+    environment says so (WANDB_MODE, SWANLAB_MODE, MLFLOW_TRACKING_URI, TRACKIO_SPACE_ID)."""
+    allow_changed: list[str] = []
+    """What may differ from the checkpoint that a run goes on from: settings of `train` by name, such
+    as [learning_rate], or `data`, `model`, `rendering`. An interrupted run with other changes is
+    refused, and `train --force` begins again."""
     seed: Annotated[int, Field(ge=0)] = 42
     """Decides the adapter's initial values, the order of examples and dropout."""
 
@@ -393,6 +538,8 @@ class TrainSection(Section):
             )
         if self.early_stopping_patience and not self.load_best_model_at_end:
             raise ValueError("early_stopping_patience needs load_best_model_at_end: true.")
+        if self.early_stopping_threshold and not self.early_stopping_patience:
+            raise ValueError("early_stopping_threshold needs early_stopping_patience.")
         if self.load_best_model_at_end and self.eval_strategy == "no":
             raise ValueError(
                 "load_best_model_at_end needs evaluations. "
@@ -400,7 +547,59 @@ class TrainSection(Section):
             )
         if self.eval_steps and self.eval_strategy != "steps":
             raise ValueError(f"eval_steps has no effect with eval_strategy {self.eval_strategy}.")
+        if self.torch_compile and self.backend == "fast":
+            raise ValueError("torch_compile has no effect with backend fast; set backend: auto.")
+        if self.lr_scheduler_type == "reduce_lr_on_plateau" and self.eval_strategy == "no":
+            raise ValueError("reduce_lr_on_plateau needs evaluations; set eval_strategy: epoch.")
         return self._step_widths_agree()
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> Self:
+        if self.method != "lora" and self.lora != LoraSettings():
+            raise ValueError(f"lora has no effect with method {self.method}; remove one.")
+        layers = type(self).model_fields["freeze_trainable_layers"].default
+        if self.method != "freeze" and self.freeze_trainable_layers != layers:
+            raise ValueError(
+                f"freeze_trainable_layers has no effect with method {self.method}; set method: "
+                "freeze."
+            )
+        if self.freeze_trainable_layers == []:
+            raise ValueError("freeze_trainable_layers is empty, so nothing would learn.")
+        if self.backend == "fast" and (why := self.against_fast_path):
+            raise ValueError(f"backend: fast computes plain LoRA alone, and {why}; set auto.")
+        return self
+
+    @property
+    def against_fast_path(self) -> str:
+        """What a recipe asks for that the fast path does not compute; empty if nothing."""
+        if self.method != "lora":
+            return f"with method {self.method} weights of the model itself learn"
+        if self.lora.use_dora:
+            return "lora.use_dora changes more than an update of low rank"
+        if self.lora.lora_dropout:
+            return "lora.lora_dropout is not 0"
+        if self.neftune_noise_alpha:
+            return "neftune_noise_alpha adds noise to the embeddings"
+        return ""
+
+    @model_validator(mode="after")
+    def _optimizer_fits(self) -> Self:
+        low_rank = self.optim.startswith(("galore", "apollo"))
+        if low_rank and self.method != "full":
+            raise ValueError(
+                f"optim: {self.optim} keeps the optimizer of whole matrices small; with method "
+                f"{self.method} there is little to save. Set method: full, or optim: adamw_torch."
+            )
+        if low_rank and self.weight_decay:
+            raise ValueError(f"weight_decay has no effect with optim: {self.optim}; set it to 0.")
+        if self.optim_args and not low_rank:
+            raise ValueError(f"optim_args has no effect with optim: {self.optim}.")
+        if self.lora.loraplus_lr_ratio and self.optim == "muon":
+            raise ValueError(
+                "lora.loraplus_lr_ratio is for optimizers that scale every weight alone; muon's "
+                "steps already have the same size for A and B. Set optim: adamw_torch."
+            )
+        return self
 
     def _step_widths_agree(self) -> Self:
         if self.load_best_model_at_end and self.eval_strategy == "steps":
@@ -411,6 +610,44 @@ class TrainSection(Section):
                     "with load_best_model_at_end."
                 )
         return self
+
+
+def check_method(model: ModelSection, train: TrainSection) -> None:
+    """Refuses methods that make no sense on a base.
+
+    Raises:
+        ValueError: says which two settings exclude each other, and why.
+    """
+    width = "load_in_8bit" if model.load_in_8bit else "load_in_4bit" if model.load_in_4bit else None
+    start = train.lora.init_lora_weights
+    if width and train.method != "lora":
+        raise ValueError(
+            f"train.method: {train.method} trains weights of the model itself, and quantized ones "
+            f"have no gradient. Set train.method: lora, or model.{width}: false."
+        )
+    if width and train.lora.changes_base:
+        raise ValueError(
+            f"train.lora.init_lora_weights: {start} takes a part out of the base's weights, and "
+            f"model.{width} leaves none to take it from. Set init_lora_weights: true or loftq."
+        )
+    if start == "loftq" and not model.load_in_4bit:
+        raise ValueError(
+            "train.lora.init_lora_weights: loftq makes up for what 4 bits lose, and this base is "
+            "whole or has 8. Set model.load_in_4bit: true, or init_lora_weights: true."
+        )
+    if not model.new_tokens:
+        return
+    if train.lora.changes_base:
+        raise ValueError(
+            f"the rows of model.new_tokens would be lost when an adapter of init_lora_weights: "
+            f"{start} is made to fit the original base. Set init_lora_weights: true."
+        )
+    layers = train.freeze_trainable_layers
+    if train.method == "freeze" and not (isinstance(layers, list) and "embed_tokens" in layers):
+        raise ValueError(
+            "model.new_tokens need rows that learn, and method freeze leaves the embeddings as "
+            "they are. Name embed_tokens (and lm_head) in train.freeze_trainable_layers."
+        )
 
 
 class EvaluateSection(Section):
@@ -507,3 +744,13 @@ class Recipe(Section):
     """How the merged model is quantized."""
     serve: ServeSection = ServeSection()
     """The server and the chat."""
+
+    @model_validator(mode="after")
+    def _method_fits_the_base(self) -> Self:
+        check_method(self.model, self.train)
+        if self.model.new_tokens and self.train.method == "lora" and self.evaluate.tasks:
+            raise ValueError(
+                "evaluate.tasks: lm-evaluation-harness can't load an adapter with "
+                "model.new_tokens. Take the tasks out, and run it on the merged model."
+            )
+        return self

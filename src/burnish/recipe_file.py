@@ -69,6 +69,21 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     return LoadedRecipe(recipe, path.stem)
 
 
+def yaml_values(text: str, where: str) -> list[Any]:
+    """The values of a list such as `1e-4, 3e-4` or `[q_proj], all-linear`, each in YAML.
+
+    Raises:
+        RecipeError: it is no list of values.
+    """
+    try:
+        values = _plain(_yaml().load(f"[{text}]"))
+    except YAMLError:
+        values = None
+    if not isinstance(values, list) or not values or None in values:
+        raise RecipeError(where, f"{text} is no list of values.", "Separate them by commas.")
+    return values
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, every setting written out."""
     stream = io.StringIO()
@@ -215,7 +230,7 @@ def _recipe_error(
         )
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
-        return RecipeError(where, f"{dotted}: {message}", "")
+        return RecipeError(where, f"{dotted}: {message}" if dotted else message, "")
     found = detail["input"]
     lowered = message[:1].lower() + message[1:]
     return RecipeError(
@@ -337,11 +352,14 @@ def type_name(annotation: Any) -> str:
         return ", ".join(f"`{_yaml_word(value)}`" for value in get_args(annotation))
     if get_origin(annotation) is list:
         return f"list of {type_name(get_args(annotation)[0])}"
+    if get_origin(annotation) is dict:
+        return "names with values"
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(type_name(member) for member in get_args(annotation))
     if hasattr(annotation, "__metadata__"):
         return type_name(get_args(annotation)[0])
     words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
+    words["date"] = "day"
     return words.get(getattr(annotation, "__name__", ""), str(annotation))
 
 

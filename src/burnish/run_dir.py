@@ -87,9 +87,24 @@ class RunDir:
         return self.folder("train") / CHECKPOINTS
 
     @property
+    def trackers(self) -> Path:
+        """What experiment trackers write; no output, because they change it themselves later."""
+        return self.path / "trackers"
+
+    @property
     def adapter(self) -> Path:
         """The trained adapter, in PEFT's layout."""
         return self.folder("train") / "adapter"
+
+    @property
+    def trained_model(self) -> Path:
+        """The whole trained model of train.method full or freeze, in Hugging Face's layout."""
+        return self.folder("train") / "model"
+
+    @property
+    def trained(self) -> Path:
+        """What training made: the adapter, or the whole model."""
+        return self.trained_model if self.trained_model.is_dir() else self.adapter
 
     @property
     def merged(self) -> Path:
@@ -268,6 +283,8 @@ def replace_folder(beside: Path, final: Path) -> None:
     """Puts a finished folder in the place of another, which stays until the new one is safe."""
     for path in _files_of(beside):
         _sync_file(path)
+    for folder in [beside, *(p for p in beside.rglob("*") if p.is_dir())]:
+        _sync_folder(folder)
     previous = final.with_name(f".{final.name}.previous")
     shutil.rmtree(previous, ignore_errors=True)
     if final.exists():

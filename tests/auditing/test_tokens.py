@@ -6,15 +6,16 @@ from burnish.auditing import tokens
 from burnish.auditing.tokens import TokenCounter
 from burnish.conversation import Conversation, Message
 from burnish.errors import DataError
-from burnish.recipe import ModelSection
+from burnish.recipe import ModelSection, PrepareSection
 
 
 def conversation(question, answer):
     return Conversation((Message("user", question), Message("assistant", answer)), "a:1")
 
 
-def counter(model, num_rows):
-    return TokenCounter(ModelSection(name_or_path=str(model)), num_rows)
+def counter(model, num_rows, train_on="all"):
+    section = PrepareSection(train_on=train_on)
+    return TokenCounter(ModelSection(name_or_path=str(model)), section, num_rows)
 
 
 def test_question_and_answer_add_up_to_what_training_sees(tiny_model):
@@ -24,6 +25,22 @@ def test_question_and_answer_add_up_to_what_training_sees(tiny_model):
     assert list(counted.questions) == [1 + 5 + 4 + 1 + 1 + 1 + 10]
     assert list(counted.answers) == [3 + 1]
     assert counted.described == f"of {tiny_model}, its chat template included; 1 rows"
+
+
+def test_what_carries_loss_is_what_the_recipe_learns(tiny_model):
+    turns = (*conversation("a", "bb").messages, *conversation("c", "dddd").messages)
+    found = {}
+    for train_on in ("all", "last", "each"):
+        counted = counter(tiny_model, 1, train_on)
+        counted.add(Conversation(turns, "a:1"))
+        found[train_on] = (list(counted.questions), list(counted.answers), counted.described)
+    # A question takes 1 + 5 + 1 + 1 + 1 tokens, the opening of an answer 11, and a line break
+    # stands behind each answer that another question follows.
+    assert found["all"][:2] == ([20 + 1 + 20], [3 + 5])
+    assert found["last"][:2] == ([20 + 3 + 1 + 20], [5])
+    assert found["each"][:2] == ([20, 20 + 3 + 1 + 20], [3, 5])
+    assert found["each"][2].endswith("; 1 rows as 2 examples")
+    assert found["all"][2].endswith("; 1 rows")
 
 
 def test_of_many_rows_a_share_is_counted_and_that_is_said(tiny_model, monkeypatch, capsys):
@@ -37,12 +54,13 @@ def test_of_many_rows_a_share_is_counted_and_that_is_said(tiny_model, monkeypatc
 
 
 def test_a_row_that_the_template_refuses_is_counted_apart(tiny_model, monkeypatch):
-    def refuse(conversation, tokenizer, max_length):
-        raise DataError(conversation.origin, "the template refuses these messages.", "")
+    def refuse(conversation, tokenizer, max_length, train_on):
+        error = DataError(conversation.origin, "the template refuses these messages.", "")
+        return [(conversation, error)]
 
     counted = counter(tiny_model, 2)
     counted.add(conversation("Why?", "So."))
-    monkeypatch.setattr(tokens, "render_example", refuse)
+    monkeypatch.setattr(tokens, "render_row", refuse)
     counted.add(conversation("Why?", "So."))
     assert len(counted.answers) == 1
     assert counted.described.endswith("; 1 rows; 1 rows can't be rendered")

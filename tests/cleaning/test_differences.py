@@ -120,3 +120,41 @@ def test_the_differences_of_parts_add_up():
     assert Differences(1, 0) + Differences(1, 3) == Differences(2, 3)
     assert Differences(2, 1).change_meaning
     assert not Differences(0, 0).change_meaning
+
+
+@pytest.mark.parametrize(
+    ("text", "one", "other", "num_telling", "num_slips"),
+    [
+        # Case and a typo: a letter was changed, lost or won.
+        (TEXT, "it is not safe", "It Is Nxt Safe", 0, 1),
+        (TEXT, "option B is right", "OPTION b is rigt", 0, 1),
+        (TEXT, "vitamin C helps", "VITAMIN c hellps", 0, 1),
+        (TEXT, "5 mg is enough", "5 MG is enogh", 0, 1),
+        (TEXT, "she can't go", "She Cant Go", 0, 1),
+        (TEXT, "a patient may go", "Q Patient may GO", 0, 1),
+        (BODY, "选A", "选a", 0, 0),
+        (BODY, "HBV阳性", "hbv阳牲", 0, 1),
+        # Case and a change of what is said.
+        (TEXT, "it is safe", "It Is NOT Safe", 1, 0),
+        (TEXT, "it is not safe", "IT IS NOW SAFE", 1, 0),
+        (TEXT, "she can't go", "SHE CAN GO", 1, 0),
+        (TEXT, "pressure is high", "Pressure is LOW", 1, 0),
+        (BODY, "选A", "选b", 1, 0),
+        (BODY, "HBV阳性", "hbv阴性", 1, 0),
+        # All three: as many slips as changes make a damaged copy ...
+        (TEXT, "option A is right", "OPTION B is rigt", 1, 1),
+        (TEXT, "5 mg is enough", "5 G is enogh", 1, 1),
+        (TEXT, "5 mg is enough", "50 MG is Enogh", 1, 1),
+        (TEXT, "pressure is high", "Presure is LOW", 1, 1),
+        # ... but a typo right beside a change is part of it, and exchanged letters are no slip.
+        (TEXT, "she can't go", "SHE CAN GP", 1, 0),
+        (TEXT, "vitamin C helps", "VITAMIN d Hepls", 1, 0),
+        (TEXT, "option A is right", "OPTION B is rihgt", 1, 0),
+    ],
+)
+def test_case_and_typos_together_are_counted_as_each_alone(
+    text, one, other, num_telling, num_slips
+):
+    expected = Differences(num_telling, num_slips)
+    assert differences(text.format(one), text.format(other)) == expected
+    assert differences(text.format(other), text.format(one)) == expected

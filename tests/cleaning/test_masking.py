@@ -163,3 +163,21 @@ def test_reasoning_is_masked():
         "assistant", "b", reasoning_content="call [phone]", train=False
     )
     assert [place.field for place in found] == ["messages[1].reasoning_content"]
+
+
+def test_ids_of_calls_and_names_of_results_are_masked_too():
+    call = {"name": "f", "arguments": {}}
+    turns = (
+        Message("assistant", "", tool_calls=(call, call), call_ids=("to 13812345678", "")),
+        Message("tool", "21", name="to 13912345678", tool_call_id="to 13812345678"),
+    )
+    masked, found = mask_conversation(Conversation(turns, "x:1"), MASK)
+    assert masked.messages == (
+        Message("assistant", "", tool_calls=(call, call), call_ids=("to [phone]", "")),
+        Message("tool", "21", name="to [phone]", tool_call_id="to [phone]"),
+    )
+    assert [place.field for place in found] == [
+        "messages[0].tool_calls[0].id",
+        "messages[1].name",
+        "messages[1].tool_call_id",
+    ]

@@ -149,3 +149,22 @@ def test_a_rule_has_the_name_of_its_function():
 
 def test_a_conversation_is_shown_with_its_input():
     assert show(asked("q", "a", "c")) == "user: q\ninput: c\nassistant: a"
+
+
+def test_a_conversation_is_shown_with_its_calls_and_results():
+    calling = Message(
+        "assistant", "", tool_calls=CALL * 2, reasoning_content="hm", call_ids=("1", "")
+    )
+    result = Message("tool", "21", name="f", tool_call_id="1")
+    turns = (Message("user", "q"), calling, result, Message("assistant", "a"))
+    assert show(Conversation(turns, "a:2")).split("\n") == [
+        "user: q",
+        "assistant: ",
+        "reasoning_content: hm",
+        'call: {"id": "1", "name": "f", "arguments": {}}',
+        'call: {"name": "f", "arguments": {}}',
+        "tool: 21",
+        "name: f",
+        "tool_call_id: 1",
+        "assistant: a",
+    ]

@@ -46,7 +46,7 @@ def test_text_parts_are_joined():
 def test_calls_are_read_with_arguments_as_json_or_as_an_object(arguments):
     function = {"name": "weather", "arguments": arguments}
     expected = Message("assistant", "", tool_calls=(CALL,))
-    calls = [{"id": "1", "type": "function", "function": function}]
+    calls = [{"type": "function", "function": function}]
     assert openai(role="assistant", content=None, tool_calls=calls) == expected
     assert openai(role="assistant", tool_calls=[function]) == expected
     assert openai(role="assistant", content=None, function_call=function) == expected
@@ -70,6 +70,25 @@ def test_a_call_in_sharegpt_is_json_in_the_value():
     assert sharegpt(speaker="function_call", value=CALL) == one
     both = sharegpt(speaker="function_call", value=json.dumps([CALL, CALL]))
     assert both == Message("assistant", "", tool_calls=(CALL, CALL))
+
+
+def test_calls_keep_their_ids():
+    wrapped = {"id": "c1", "type": "function", "function": CALL}
+    expected = Message("assistant", "", tool_calls=(CALL, CALL, CALL), call_ids=("c1", "7", ""))
+    calls = [wrapped, {"id": 7, **CALL}, {"id": None, **CALL}]
+    assert openai(role="assistant", content=None, tool_calls=calls) == expected
+    assert sharegpt(speaker="function_call", value=json.dumps(calls)) == expected
+
+
+def test_a_result_keeps_whose_it_is_and_another_turn_has_no_name():
+    expected = Message("tool", "21", name="weather", tool_call_id="c1")
+    given = {"name": "weather", "tool_call_id": "c1"}
+    assert openai(role="tool", content="21", **given) == expected
+    assert openai(role="function", content="21", **given) == expected
+    assert sharegpt(speaker="observation", value="21", **given) == expected
+    nothing = {"name": None, "tool_call_id": float("nan")}
+    assert openai(role="tool", content="21", **nothing) == Message("tool", "21")
+    assert openai(role="user", content="x", name="Ann") == Message("user", "x")
 
 
 def reason(read, *arguments, **turn):
@@ -96,9 +115,9 @@ def test_what_can_not_be_read_says_why():
     assert called([{"name": " ", "arguments": {}}]) == "a function call of this row has no name."
     broken = "the arguments of a call of this row is no valid JSON."
     assert called([{"name": "f", "arguments": '{"a": '}]) == broken
-    assert called([{"name": "f", "arguments": "[" * 100_000}]) == broken
     assert called([{"name": "f", "arguments": '{"a": "\\ud800"}'}]) == broken
     assert called([{"name": "f", "arguments": '{"a": NaN}'}]) == broken
+    assert called([{"name": "f", "arguments": '{"a": 1, "a": 2}'}]) == broken
     assert called([{"name": "f", "arguments": "[1]"}]) == (
         "the arguments of a call are no object in this row."
     )
@@ -111,6 +130,11 @@ def test_what_can_not_be_read_says_why():
     assert reason(sharegpt, speaker="function_call", value="[]") == (
         "a function call of this row is empty."
     )
+    assert reason(openai, role="tool", content="21", name={"a": 1}) == (
+        "a text was expected; found dict."
+    )
+    for endless in (float("inf"), float("-inf")):
+        assert reason(text_of, endless) == "a text was expected; found an infinite number."
     assert reason(text_of, b"x") == "a text was expected; found bytes."
 
 
@@ -140,7 +164,7 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["type", "text", "function", "name", "arguments", "x"]),
+            st.sampled_from(["type", "text", "function", "name", "arguments", "id", "x"]),
             inner,
             max_size=3,
         )
@@ -151,8 +175,14 @@ json_values = st.recursive(
 
 @given(
     st.fixed_dictionaries(
-        {"role": st.sampled_from(["user", "assistant", "function_call", "x"])},
-        optional={"content": json_values, "tool_calls": json_values, "function_call": json_values},
+        {"role": st.sampled_from(["user", "assistant", "function_call", "tool", "x"])},
+        optional={
+            "content": json_values,
+            "tool_calls": json_values,
+            "function_call": json_values,
+            "name": json_values,
+            "tool_call_id": json_values,
+        },
     )
 )
 def test_any_turn_is_read_or_refused_and_can_be_written_as_json(turn):
@@ -213,3 +243,43 @@ def test_other_turns_may_say_that_they_are_not_learned_but_not_that_they_are():
     assert reason(openai, role="user", content="a", reasoning="b") == (
         "a turn of this row reasons as 'user'."
     )
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=5)
+identifiers = texts.filter(str.strip)
+functions = st.fixed_dictionaries(
+    {"name": identifiers, "arguments": st.dictionaries(texts, texts | st.integers(), max_size=2)}
+)
+wrapped_calls = st.fixed_dictionaries(
+    {"type": st.just("function"), "function": functions}, optional={"id": identifiers}
+)
+given_turns = st.one_of(
+    st.fixed_dictionaries(
+        {"role": st.just("assistant"), "content": texts},
+        optional={"tool_calls": st.lists(wrapped_calls, min_size=1, max_size=3)},
+    ),
+    st.fixed_dictionaries(
+        {"role": st.just("tool"), "content": texts},
+        optional={"name": identifiers, "tool_call_id": identifiers},
+    ),
+)
+
+
+@given(given_turns)
+def test_all_that_a_turn_says_of_calls_and_results_is_kept(turn):
+    message = message_of(turn, "role", "content")
+    written = json.dumps(message.as_dict(), ensure_ascii=False)
+    assert Message.from_dict(json.loads(written)) == message
+    assert json.loads(written) == turn
+
+
+def nested(depth):
+    return {"name": "f", "arguments": '{"a": ' * depth + "1" + "}" * depth}
+
+
+def test_arguments_of_a_hundred_levels_are_read_and_deeper_ones_refused():
+    message = openai(role="assistant", tool_calls=[nested(100)])
+    assert Message.from_dict(json.loads(json.dumps(message.as_dict()))) == message
+    for depth in (101, 900, 950, 980, 990, 100_000):
+        reason = called([nested(depth)])
+        assert reason == "the arguments of a call of this row is nested too deeply."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from datetime import date
 
 import datasets
 import pytest
@@ -12,10 +14,15 @@ from burnish.conversation import IGNORE_INDEX, Conversation
 from burnish.dataset.prepare import prepare as prepare_stage
 from burnish.dataset.split import assign_splits
 from burnish.errors import DataError
+from burnish.parity.certificate import read_certificate
+from burnish.parity.checks import check_base, check_rows, check_run
 from burnish.pipeline import run_stage
+from burnish.recipe import ModelSection
 from burnish.recipe_file import load_recipe
+from burnish.rendering import load_tokenizer, render_prompt
 from burnish.run_dir import RunDir
-from tests.conftest import alpaca_rows, byte_tokenizer, tiny_llama, write_recipe
+from tests.conftest import CHATML, alpaca_rows, byte_tokenizer, tiny_llama, write_recipe
+from tests.rendering.shapes import with_reasoning
 
 SPLITS = ("train", "validation", "test")
 
@@ -247,3 +254,67 @@ def test_rows_of_which_nothing_is_to_be_learned_are_rejected(tmp_path, tiny_mode
     (rejected,) = lines(run.folder("prepare") / "rejected.jsonl")
     assert rejected["text"] == "a 21"
     assert "train: false" in rejected["reason"]
+
+
+def model_with(tmp_path, tiny_model, tokenizer):
+    """The tiny model with another tokenizer's template and tokens."""
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_answers_that_a_template_writes_otherwise_later_become_examples_of_one_split(
+    tmp_path, tiny_model, capsys
+):
+    thought = "<think>\nso\n</think>\n\n"
+    rows = [
+        {
+            "messages": [
+                m("user", f"question {i}"),
+                m("assistant", f"{thought}one {i * 7}"),
+                m("user", "and?"),
+                m("assistant", f"{thought}two {i * 3}"),
+            ]
+        }
+        for i in range(12)
+    ]
+    model = model_with(tmp_path, tiny_model, with_reasoning())
+    report, run = prepared(recipe_for(tmp_path, model, rows, "{max_length: 300}"))
+    assert sum(report["num_examples"].values()) == 24
+    assert report["num_rejected"] == {}
+    said = " ".join(capsys.readouterr().err.split())
+    assert "12 conversations became an example for each answer" in said
+    tokenizer = load_tokenizer(run.tokenizer, ModelSection())
+    origins = []
+    for name in SPLITS:
+        rows = datasets.load_from_disk(str(run.split(name)))
+        check_rows(read_certificate(run), rows, tokenizer, name)
+        origins.append({row["origin"] for row in rows})
+        for row in rows:
+            learned = [label for label in row["labels"] if label != IGNORE_INDEX]
+            assert tokenizer.decode(learned) == row["messages"][-1]["content"] + "<|im_end|>"
+    assert sum(map(len, origins)) == 12
+
+
+def test_a_template_that_writes_the_date_writes_the_day_of_prepare_for_good(
+    tmp_path, tiny_model, monkeypatch
+):
+    class Monday(date):
+        @classmethod
+        def today(cls):
+            return cls(2026, 3, 9)
+
+    tokenizer = byte_tokenizer("{{ strftime_now('%d %b %Y') + '\n' }}" + CHATML)
+    loaded = recipe_for(tmp_path, model_with(tmp_path, tiny_model, tokenizer), alpaca_rows(20))
+    monkeypatch.setattr("burnish.dataset.prepare.date", Monday)
+    report, run = prepared(loaded)
+    assert report["findings"] == {"fixed_date": 0}
+    (row, *_) = datasets.load_from_disk(str(run.split("train")))
+    saved = load_tokenizer(run.tokenizer, loaded.recipe.model)
+    question = Conversation.from_json(row["conversation"]).question
+    prompt = render_prompt(question, saved)
+    assert saved.decode(prompt).startswith("09 Mar 2026\n<|im_start|>user\n")
+    assert row["input_ids"][: len(prompt)] == prompt
+    certificate = check_run(loaded.recipe.model, run)
+    check_base(certificate, loaded.recipe.model, tmp_path / "model")

@@ -109,3 +109,22 @@ def test_examples_are_written_as_a_page(cleaned, tmp_path):
     assert shown[0].origin in (tmp_path / "x.html").read_text(encoding="utf-8")
     with pytest.raises(RunError, match="can't be written"):
         write_preview(tmp_path, shown, byte_tokenizer())
+
+
+def test_each_example_of_a_row_is_shown(tmp_path, tiny_model):
+    turns = [("user", "a"), ("assistant", "one"), ("user", "b"), ("assistant", "two")]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in turns]}]
+    text = f"""\
+run_dir: {{folder}}/run
+model: {{{{name_or_path: {tiny_model}}}}}
+data: {{{{sources: [{{{{path: {{data}}}}}}]}}}}
+prepare: {{{{train_on: each}}}}
+"""
+    loaded = load_recipe(write_recipe(tmp_path, text, rows))
+    run_stage("clean", loaded)
+    run, recipe = RunDir(loaded.run_dir), loaded.recipe
+    shown, _ = preview(recipe.model, recipe.prepare, run, Wanted(row=1))
+    assert [example.num_supervised for example in shown] == [len("one") + 1, len("two") + 1]
+    too_short = recipe.prepare.model_copy(update={"max_length": 8})
+    with pytest.raises(DataError, match="cuts off the whole answer"):
+        preview(recipe.model, too_short, run, Wanted(row=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -256,3 +258,108 @@ def test_a_weight_below_one_takes_that_share_of_the_rows_and_always_the_same():
     taken = [copies(c, 1, held_out=False) for c in many]
     assert sum(taken) == pytest.approx(250, abs=45)
     assert taken == [copies(c, 1, held_out=True) for c in many]
+
+
+TENTH = PrepareSection(validation_size=0, test_size=0.1)
+
+
+def side(name, section):
+    """Where a group of this name goes, as long as it is small."""
+    at = place(name, section.seed)
+    if at < section.test_size:
+        return "test"
+    return "validation" if at < section.test_size + section.validation_size else "train"
+
+
+def names_in(wanted, section, count, start=0):
+    """So many names of groups that go there."""
+    names = (f"n{i}" for i in itertools.count(start))
+    return list(itertools.islice((n for n in names if side(n, section) == wanted), count))
+
+
+def rows_of(*names):
+    return [grouped(name, origin=f"{name}:{i}") for i, name in enumerate(names)]
+
+
+def num_test_rows(num_train, num_test, size):
+    """How many rows are in the test split if a group of its own comes behind single rows."""
+    *singles, large = names_in("test", TENTH, num_test + 1)
+    names = [*names_in("train", TENTH, num_train), *singles, *[large] * size]
+    return len(split(rows_of(*names), TENTH)["test"])
+
+
+def test_a_group_goes_to_training_where_its_split_is_nearer_to_its_share_without_it():
+    # 42: 43 of 223 rows; 22.3 should be, which is nearer to 43 than to 1. 43: 44, 1 and 22.4.
+    assert num_test_rows(180, 1, 42) == 43
+    assert num_test_rows(180, 1, 43) == 1
+
+
+def test_a_group_of_nine_rows_stays_and_one_of_ten_may_go():
+    assert num_test_rows(180, 20, 9) == 29
+    assert num_test_rows(180, 20, 10) == 20
+
+
+def test_a_group_stays_as_long_as_it_is_a_tenth_of_what_its_split_should_have():
+    # Of 2,020 rows 202 should be held out, a tenth of which is 20.2; of 2,021 rows 20.21.
+    assert num_test_rows(1800, 200, 20) == 220
+    assert num_test_rows(1800, 200, 21) == 200
+
+
+def test_a_group_that_went_to_training_stays_there_when_it_is_no_longer_large():
+    names = [*names_in("train", TENTH, 90), *names_in("test", TENTH, 10)]
+    large = names_in("test", TENTH, 11)[-1]
+    behind = names_in("train", TENTH, 3000, start=10_000)
+    splits = split(rows_of(*names, *[large] * 10, *behind), TENTH)
+    assert len(splits["test"]) == 10
+    assert len(splits["train"]) == 90 + 10 + 3000
+
+
+def test_an_empty_split_is_not_filled_with_the_group_that_outgrew_it():
+    large, *_ = names_in("test", TENTH, 1)
+    splits = split(rows_of(*names_in("train", TENTH, 3), *[large] * 50), TENTH)
+    assert len(splits["test"]) == 1
+    assert splits["test"][0].groups != (large,)
+
+
+def test_a_group_that_is_all_there_is_trains():
+    large, *_ = names_in("test", TENTH, 1)
+    assert len(split(rows_of(*[large] * 50), TENTH)["train"]) == 50
+
+
+@pytest.mark.parametrize(("size", "num_test"), [(9, 10), (10, 1)])
+def test_a_group_can_outgrow_the_part_of_a_split_in_its_stratum(size, num_test):
+    # 10: of the 51 rows of the stratum 5.1 should be held out, which is nearer to 1 than to 11;
+    # of all 551 rows it would be 55.1.
+    start = place("rare", TENTH.seed)
+    is_test = [(start + number * GOLDEN) % 1 < 0.1 for number in range(100)]
+    train = [number for number in range(100) if not is_test[number]][:40]
+    alone, large = [number for number in range(100) if is_test[number]][:2]
+    usual = rows_of(*names_in("train", TENTH, 500))
+    rare = [
+        numbered(number, number, "rare", f"x:{i}")
+        for i, number in enumerate([*train, alone, *[large] * size])
+    ]
+    splits = split([*usual, *rare], TENTH)
+    assert sum(c.stratum == "rare" for c in splits["test"]) == num_test
+    assert len(splits["test"]) == num_test
+
+
+FIFTHS = PrepareSection(validation_size=0.2, test_size=0.2)
+ALONE, *GROWING = zip(*(names_in(wanted, FIFTHS, 3) for wanted in SPLITS), strict=True)
+
+
+@given(
+    names=st.lists(st.sampled_from(sum(GROWING, ())), max_size=99),
+    times=st.integers(1, 9),
+    share=st.floats(0, 1),
+)
+def test_what_is_trained_on_is_never_held_out_later_and_groups_stay_whole(names, times, share):
+    many = rows_of(*ALONE, *(name for name in names for _ in range(times)))
+    splits = split(many, FIFTHS)
+    sides = {(c.groups, name) for name in SPLITS for c in splits[name]}
+    assert len(sides) == len({groups for groups, _ in sides})
+    before = origins(split(many[: 3 + int(share * len(many))], FIFTHS))
+    after = origins(splits)
+    assert set(before["train"]) <= set(after["train"])
+    for name in ("validation", "test"):
+        assert set(before[name]) <= {*after[name], *after["train"]}

@@ -1,6 +1,8 @@
-"""Twenty conversations, of which a few depend on what a family's template can write."""
+"""Twenty-one conversations, of which a few depend on what a family's template can write."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from burnish.conversation import Conversation, Message
 
@@ -51,8 +53,12 @@ def _reasoning(*, apart: bool) -> Conversation:
     return Conversation((Message("user", "Ten minus three?"), answer), "data.jsonl:1")
 
 
+def _twice(conversation: Conversation) -> Conversation:
+    return replace(conversation, messages=conversation.messages * 2)
+
+
 def conversations(*, end: str, opener: str, reasons: bool) -> dict[str, Conversation]:
-    """The twenty, by name.
+    """All of them, by name.
 
     Args:
         end: what the family writes behind an answer.
@@ -81,6 +87,7 @@ def conversations(*, end: str, opener: str, reasons: bool) -> dict[str, Conversa
         "input": Conversation((given, Message("assistant", "Blue.")), "data.jsonl:1"),
         "tools": _tools(),
         "reasoning": _reasoning(apart=reasons),
+        "reasoning twice": _twice(_reasoning(apart=reasons)),
         "train false": _quiet(),
         "train_on last": talk("One?", "1", "Two?", "2").trained_on("last"),
         "numbers": talk("3.14159 * 2e-10 = ?", "0.000000000628318; 1,000,000", "٣", "½ ²"),

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.families.templates import (
+from tests.families.chatml_templates import (
     CHATML,
     CHATML_MARKED,
+    PHI_4,
+    PHI_4_REASONING,
+    PLAIN_ANSWER,
+    SMOLLM_2,
+    THINKING_ANSWER,
+    qwen,
+)
+from tests.families.templates import (
     COMMAND_A,
     DEEPSEEK_2,
     DEEPSEEK_3,
     DEEPSEEK_R1,
+    DEEPSEEK_R1_THINKS,
     GEMMA_2,
     GEMMA_3,
     GLM_4,
@@ -22,13 +31,7 @@ from tests.families.templates import (
     MISTRAL,
     MISTRAL_3,
     PHI_3,
-    PHI_4,
-    PHI_4_REASONING,
-    PLAIN_ANSWER,
-    SMOLLM_2,
-    THINKING_ANSWER,
     ZEPHYR,
-    qwen,
 )
 from tests.families.vocabularies import byte_level, pieces, with_tokens
 
@@ -200,6 +203,7 @@ FAMILIES = {
     ),
     "phi 4": _im(PHI_4, special=(*_IM, "<|im_sep|>")),
     "phi 4, reasoning": _im(PHI_4_REASONING, special=(*_IM, "<|im_sep|>"), plain=_THINK),
+    "phi 4, special reasoning": _im(PHI_4_REASONING, special=(*_IM, "<|im_sep|>", *_THINK)),
     "gpt oss, marked": Family(
         GPT_OSS,
         ("<|endoftext|>", "<|start|>", "<|message|>", "<|channel|>", "<|end|>", "<|return|>"),
@@ -226,6 +230,7 @@ FAMILIES = {
     "deepseek 2": _deepseek(DEEPSEEK_2, special=_BARS[:2], markers=("User:", "Assistant:")),
     "deepseek 3": _deepseek(DEEPSEEK_3, special=(*_BARS, *_TOOL_BARS), tools=True),
     "deepseek r1": _deepseek(DEEPSEEK_R1, plain=_THINK),
+    "deepseek r1, thinks": _deepseek(DEEPSEEK_R1_THINKS, plain=_THINK),
     "zephyr": _s(ZEPHYR, opener="<|assistant|>", markers=_SPEAKERS, vocabulary="pieces"),
     "plain_zh": _plain("plain_zh", "指令", "输入", "响应"),
     "plain_en": _plain("plain_en", "Instruction", "Input", "Response"),

@@ -12,8 +12,9 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from burnish.conversation import Conversation
-from burnish.rendering import render_example
+from burnish.conversation import Conversation, Example, Message
+from burnish.errors import DataError
+from burnish.rendering import render_row
 from tests.families.reading import own_text, spans_of
 from tests.families.vocabularies import byte_level, with_tokens
 
@@ -53,18 +54,36 @@ def tokenizer_for(template: str):
 
 
 def what_is_wrong(conversation: Conversation, tokenizer, *, smuggles: bool = False) -> str | None:
-    """What a rendered example has that it should not, or None.
+    """What the examples of a row have that they should not, or None.
 
     The whole must be what transformers makes of it, each answer must be asked for as transformers
-    would, and be learned with its end and with nothing else. Where the conversation smuggles
-    control tokens, transformers' ids can't be had, and the text is compared alone.
+    would, and be learned with its end and with nothing else. Where transformers alone writes
+    another text than its own prompt begins, only the whole is not compared. Where the conversation
+    smuggles control tokens, transformers' ids can't be had, and the text is compared alone.
 
     Raises:
         DataError: the conversation is refused.
     """
-    example = render_example(conversation, tokenizer, 10**6)
+    parts = render_row(conversation, tokenizer, 10**6)
+    for _, found in parts:
+        if isinstance(found, DataError):
+            raise found
+    if [m for m in conversation.messages if m.role == "assistant" and m.train] != [
+        m for part, _ in parts for m in part.messages if m.role == "assistant" and m.train
+    ]:
+        return "not every answer is learned once"
+    wrong = (_wrong_of(part, found, tokenizer, smuggles=smuggles) for part, found in parts)
+    return next((each for each in wrong if each is not None), None)
+
+
+def _wrong_of(
+    conversation: Conversation, example: Example, tokenizer, *, smuggles: bool
+) -> str | None:
     ids, whole = example.input_ids, own_text(conversation, tokenizer)
-    if not whole.startswith(tokenizer.decode(ids)):
+    is_own = whole.startswith(tokenizer.decode(ids))
+    question = replace(conversation, messages=conversation.question)
+    prompt = own_text(question, tokenizer, add_generation_prompt=True)
+    if not is_own and whole.startswith(prompt) and "</think>" not in conversation.answer:
         return "its text is another"
     learned = [i for i, m in enumerate(conversation.messages) if m.role == "assistant" and m.train]
     spans = spans_of(example.labels)
@@ -78,6 +97,8 @@ def what_is_wrong(conversation: Conversation, tokenizer, *, smuggles: bool = Fal
         said = tokenizer.decode(ids[start:stop])
         if wrong := _wrong_in(said, index, conversation, tokenizer):
             return wrong
+    if not is_own:
+        return _strange_in(said, conversation.messages[learned[-1]], tokenizer)
     start = spans[-1][0]
     equal = ids == _ids(whole, tokenizer)[: len(ids)]
     apart = ids == [*ids[:start], *_ids(whole[len(prompt) :], tokenizer)][: len(ids)]
@@ -100,6 +121,18 @@ def _wrong_in(said: str, index: int, conversation: Conversation, tokenizer) -> s
     others = [m.content.strip() for m in conversation.messages if m is not message]
     strange = found and any(len(o) > 6 and o in found["opening"] for o in others)
     return f"{said!r} is learned" if strange or not found else None
+
+
+def _strange_in(said: str, message: Message, tokenizer) -> str | None:
+    """What is learned beside an answer's own reasoning and words, control tokens and blanks."""
+    if message.tool_calls:
+        return None
+    own = [message.reasoning_content, *re.split("</?think>", message.content)]
+    rest = said
+    names = map(str, tokenizer.added_tokens_decoder.values())
+    for part in (*own, "<think>", "</think>", *names):
+        rest = rest.replace(part.strip(), "") if part.strip() else rest
+    return f"{rest!r} is learned in {said!r}" if rest.strip() else None
 
 
 def _ids(text: str, tokenizer) -> list[int]:

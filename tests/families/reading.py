@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from jinja2 import TemplateError
+
 from burnish.conversation import IGNORE_INDEX, Conversation
 from burnish.recipe import ModelSection
 from burnish.rendering import load_tokenizer
@@ -39,8 +41,19 @@ def _own(conversation: Conversation, tokenizer, **options):
         message.pop("train", None)
         if "input" in message and template_name(tokenizer) == "own":
             message["content"] += "\n\n" + message.pop("input")
+    if _takes_parts_only(tokenizer):
+        messages = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
     tools = list(conversation.tools) or None
     return tokenizer.apply_chat_template(messages, tools=tools, **options)
+
+
+def _takes_parts_only(tokenizer) -> bool:
+    """Whether a template writes the parts of a message and knows no text."""
+    message = {"role": "user", "content": "zebra"}
+    try:
+        return "zebra" not in tokenizer.apply_chat_template([message], tokenize=False)
+    except (TemplateError, TypeError, ValueError):
+        return True
 
 
 def spans_of(labels: Sequence[int]) -> list[tuple[int, int]]:

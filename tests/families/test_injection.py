@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from burnish.conversation import Conversation, Message
 from burnish.errors import DataError
-from burnish.rendering import render_example, render_prompt
+from burnish.rendering import render_prompt, render_row
 from tests.families.conversations import CALL, TOOL, talk
 from tests.families.families import FAMILIES
 from tests.families.reading import loaded, own_ids, own_text, read, spans_of
@@ -22,9 +22,12 @@ TAME = "harmless"
 SAFE_REFUSALS = (
     "the tokenizer merges its first characters",
     "does not write the whole",
+    "does not begin the whole",
     "its answers are empty",
 )
 """What an answer may be refused for: it begins with white space, is stripped, or is nothing."""
+REASONING = ("<think>", "</think>")
+"""Tokens that an answer may hold, special ones or not."""
 
 
 def _variants(name: str, cut: int) -> list[str]:
@@ -104,7 +107,7 @@ PLACES = {
 
 def _is_possible(family: str, place: str) -> bool:
     if place == "system prompt":
-        return family not in ("gemma 2", "mistral 3")
+        return family != "gemma 2"
     needs_tools = "tool" in place or "argument" in place
     return FAMILIES[family].tools or not needs_tools
 
@@ -112,7 +115,7 @@ def _is_possible(family: str, place: str) -> bool:
 def skeleton(ids, labels, family: str, *, counts_plain: bool) -> list[tuple[str, bool]]:
     """The control tokens in order, and whether each carries loss."""
     own = loaded(family).added_tokens_decoder
-    plain = () if counts_plain else FAMILIES[family].plain
+    plain = () if counts_plain else (*FAMILIES[family].plain, *REASONING)
     return [
         (str(own[token]), label == token)
         for token, label in zip(ids, labels, strict=True)
@@ -146,14 +149,16 @@ def check(family: str, place: str, text: str) -> None:
     prompts = [render_prompt(c.question, tokenizer, tools=c.tools) for c in (hostile, tame)]
     one, other = (skeleton(p, p, family, counts_plain=is_anyones) for p in prompts)
     assert one == other
-    example, wanted = _rendered(hostile, family, may_refuse=not is_anyones), _rendered(tame, family)
-    if example is None:
+    examples = _rendered(hostile, family, may_refuse=not is_anyones)
+    if not examples:
         return
-    one, other = (
-        skeleton(e.input_ids, e.labels, family, counts_plain=is_anyones) for e in (example, wanted)
-    )
-    assert one == other
-    assert len(spans_of(example.labels)) == len(spans_of(wanted.labels))
+    for example, wanted in zip(examples, _rendered(tame, family), strict=True):
+        one, other = (
+            skeleton(e.input_ids, e.labels, family, counts_plain=is_anyones)
+            for e in (example, wanted)
+        )
+        assert one == other
+        assert len(spans_of(example.labels)) == len(spans_of(wanted.labels))
     found, own = (markers_in(e.input_ids, tame, family) for e in (example, wanted))
     # White space around a text goes into the tokens at the edges of the template's own.
     assert found == own or (found < own and text != text.strip())
@@ -163,13 +168,12 @@ def check(family: str, place: str, text: str) -> None:
 
 
 def _rendered(conversation: Conversation, family: str, *, may_refuse: bool = False):
-    try:
-        return render_example(conversation, loaded(family), 10**6)
-    except DataError as refused:
-        problem = refused.problem
-    assert may_refuse, problem
-    assert any(reason in problem for reason in SAFE_REFUSALS), problem
-    return None
+    """What the conversation is learned as; nothing where it is refused."""
+    found = [example for _, example in render_row(conversation, loaded(family), 10**6)]
+    problems = [each.problem for each in found if isinstance(each, DataError)]
+    assert may_refuse or not problems, problems
+    assert all(any(reason in each for reason in SAFE_REFUSALS) for each in problems), problems
+    return [] if problems else found
 
 
 CASES = [(f, p) for f in FAMILIES for p in PLACES if _is_possible(f, p)]

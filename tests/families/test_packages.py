@@ -1,4 +1,4 @@
-"""Chat templates of real models, as installed packages have them, × the twenty conversations."""
+"""Chat templates of real models, as installed packages have them, × the conversations."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def test_the_check_of_templates_finds_other_ids_and_what_is_learned_beside_an_an
         (right.input_ids, _learned(right, stop + 3), "'Yes.<|eot_id|><|start_header_id|>user"),
     ):
         fake = type(right)(ids, labels, right.origin)
-        monkeypatch.setattr("tests.families.packages.render_example", lambda *_, fake=fake: fake)
+        monkeypatch.setattr(
+            "tests.families.packages.render_row", lambda *_, fake=fake: [(twice, fake)]
+        )
         assert str(what_is_wrong(twice, tokenizer)).startswith(wrong)
 
 

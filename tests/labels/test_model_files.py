@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 
 from burnish.labels.model_files import MODEL_FINDINGS, MODEL_REMEDIES
+from burnish.rendering import pin_date
+from tests.conftest import CHATML, byte_tokenizer
 from tests.labels.sets import audited, found, model_files, plain_rows
 
 
@@ -44,3 +47,14 @@ def test_a_model_that_says_nothing_disagrees_with_nothing(tmp_path):
     assert found(plain_rows(), folder=tmp_path) == {}
     (tmp_path / "generation_config.json").write_text("no JSON")
     assert found(plain_rows(), folder=tmp_path) == {}
+
+
+def test_a_template_with_a_date_is_a_warning_whether_it_is_pinned_or_not():
+    tokenizer = byte_tokenizer("{{ strftime_now('%Y') }}" + CHATML)
+    (finding,) = audited(plain_rows(tokenizer), tokenizer).findings
+    assert (finding.name, finding.level) == ("live_date", "warning")
+    pin_date(tokenizer, date(2026, 3, 9))
+    (finding,) = audited(plain_rows(tokenizer), tokenizer).findings
+    assert (finding.name, finding.level) == ("fixed_date", "warning")
+    assert "always writes 2026-03-09, in training and serving alike" in finding.what
+    assert "model.template_date" in finding.remedy

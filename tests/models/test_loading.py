@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-import subprocess
 import sys
 
 import pytest
 import torch
 
-from burnish.errors import MissingExtraError, ModelError
+from burnish.errors import MissingExtraError, ModelError, RecipeError
 from burnish.models import loading
 from burnish.models.loading import (
     cpu_gain_of_bf16,
@@ -60,10 +58,19 @@ def test_the_probe_compares_products_in_both_types():
     assert 0.01 < cpu_gain_of_bf16() < 100
 
 
-@pytest.mark.parametrize("name", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", ["eager", "sdpa", "flex_attention"])
 def test_the_attention_is_what_the_recipe_says(tiny_model, name):
     asked = ModelSection(name_or_path=str(tiny_model), attn_implementation=name)
     assert load_base(tiny_model, asked, dtype=torch.float32).config._attn_implementation == name
+
+
+def test_an_attention_that_cannot_run_here_is_refused_and_merging_does_without_it(tiny_model):
+    asked = ModelSection(name_or_path=str(tiny_model), attn_implementation="flash_attention_2")
+    if not torch.cuda.is_available():
+        with pytest.raises(RecipeError, match="flash_attention_2 can't be taken: it needs a GPU"):
+            load_base(tiny_model, asked, dtype=torch.bfloat16)
+    whole = load_base(tiny_model, asked, dtype=torch.float32, quantized=False)
+    assert whole.config._attn_implementation == "sdpa"
 
 
 def test_a_model_that_is_not_causal_is_refused(tiny_model, tmp_path):
@@ -168,10 +175,3 @@ def test_a_thread_count_that_is_no_number_is_passed_over(monkeypatch, value):
 def test_loading_prints_nothing(tiny_model, capfd):
     load_base(tiny_model, section(tiny_model), dtype=torch.float32)
     assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("name", ["steady_heap", "warm_heap"])
-def test_the_heap_can_be_told_what_to_keep_where_there_is_glibc(name):
-    code = f"from burnish.models.loading import {name}; print({name}())"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == str(platform.libc_ver()[0] == "glibc")

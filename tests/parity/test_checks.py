@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
+from datetime import date
 
 import datasets
 import pytest
 from transformers import AutoTokenizer
 
-from burnish.errors import ParityError, RunError
+from burnish.errors import ModelError, ParityError, RunError
 from burnish.parity.certificate import certify, read_certificate
 from burnish.parity.checks import check_base, check_folder, check_rows, check_run, check_tokenizer
 from burnish.pipeline import run_stage
 from burnish.recipe import ModelSection, ServeSection
-from burnish.rendering import load_tokenizer
+from burnish.rendering import load_tokenizer, pin_date
 from burnish.run_dir import RunDir
 from tests.conftest import CHATML, byte_tokenizer
 from tests.export.conftest import tuned_run
@@ -82,6 +83,39 @@ def test_an_edit_that_no_probe_shows_is_found_by_the_templates_hash(tmp_path):
         check_folder(certificate, MODEL, tmp_path)
     with pytest.raises(ParityError, match="its text was changed"):
         check_tokenizer(certificate, load_tokenizer(tmp_path, MODEL), "run")
+
+
+@pytest.mark.parametrize(
+    "template, what",
+    [
+        ("{{ 'a' * 10**9 }}", "more than 512 MiB"),
+        ("{% for a in range(99999) %}" * 2 + "{% endfor %}" * 2, "more than 2 s"),
+    ],
+)
+def test_a_template_that_was_put_into_a_saved_model_is_rendered_under_limits(
+    tmp_path, template, what
+):
+    tokenizer = byte_tokenizer()
+    certificate = certify(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    edit(tmp_path, template)
+    with pytest.raises(ModelError, match=what) as caught:
+        check_folder(certificate, MODEL, tmp_path)
+    assert caught.value.where == str(tmp_path)
+
+
+def test_a_base_whose_template_writes_the_date_is_checked_for_the_day_of_prepare(tmp_path):
+    tokenizer = byte_tokenizer("{{ strftime_now('%d %b %Y') }}" + CHATML)
+    tokenizer.save_pretrained(tmp_path / "base")
+    pin_date(tokenizer, date(2026, 3, 9))
+    certificate = certify(tokenizer)
+    assert certificate.day == "2026-03-09"
+    check_base(certificate, MODEL, tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "merged")
+    check_folder(certificate, MODEL, tmp_path / "merged")
+    # Other servers would write another date every day.
+    with pytest.raises(ParityError, match="its text was changed"):
+        check_folder(certificate, MODEL, tmp_path / "base")
 
 
 def test_a_model_that_lost_its_template_is_found(tmp_path):

@@ -1,91 +1,80 @@
-import dataclasses
-
 import numpy as np
-import torch
 
-from burnish.planning.batches import sorted_batches
 from burnish.planning.fixes import fixes, smaller_model
-from burnish.planning.memory import Memory
-from burnish.planning.outlook import Outlook, with_settings
-from burnish.planning.rows import Rows, cut
-from burnish.recipe import DataSection, Recipe, Source
+from burnish.planning.rows import Rows
 from tests.conftest import tiny_llama
+from tests.planning.made_up import RECIPE, outlook_of, recipe_with
 
-RECIPE = Recipe(data=DataSection(sources=[Source(path="rows.json")]))
 LENGTHS = np.arange(1, 1001)
-ROWS = Rows(LENGTHS, LENGTHS, LENGTHS[:0], LENGTHS[:0], source="made up", estimated=False)
+ROWS = Rows(LENGTHS, LENGTHS, LENGTHS[:0], LENGTHS[:0], [], [], source="made up", estimated=False)
+SMALLER = ({"train.row_length": 512}, {"train.row_length": 256})
+PLAIN = recipe_with(train__gradient_checkpointing=False)
 
 
-def memory_of(peak):
-    return Memory(peak, 0, 0, 0, 0, 0, 0, worst="training", dtype=torch.float32)
+def check_in(room):
+    """8 GiB for a row of 1,024 tokens, in proportion to it and to max_length; a third of it where
+    layers recompute; 2 more for the base, 1 in 8 bits, half of one in 4."""
 
+    def check(recipe):
+        train, model = recipe.train, recipe.model
+        step = 8 * train.row_length / 1024 * recipe.prepare.max_length / 1024
+        if train.gradient_checkpointing:
+            step /= 3
+        base = 1.0 if model.load_in_8bit else 0.5 if model.load_in_4bit else 2.0
+        return outlook_of(recipe, step + base, room=room, lengths=LENGTHS)
 
-def check(recipe):
-    """8 GiB for 4 rows of 1,024 tokens, in proportion; a third of it with recomputing; 2 more for
-    the base, 1 in 8 bits, half of one in 4."""
-    train, model = recipe.train, recipe.model
-    step = 8 * train.per_device_train_batch_size / 4 * recipe.prepare.max_length / 1024
-    if train.gradient_checkpointing:
-        step /= 3
-    base = 1.0 if model.load_in_8bit else 0.5 if model.load_in_4bit else 2.0
-    lengths, supervised, num_cut = cut(LENGTHS, LENGTHS, recipe.prepare)
-    batches = sorted_batches(lengths, supervised, 4)
-    return Outlook(recipe, batches, None, num_cut, memory_of(step + base))
+    return check
 
 
 def test_each_change_is_the_smallest_of_its_kind_that_fits():
-    # 10 GiB are needed. Half the micro batch: 6. Recomputing: 4.7. 8 bits: 9.
-    assert fixes(RECIPE, ROWS, 9.0, check) == [
-        "--set train.per_device_train_batch_size=2 --set train.gradient_accumulation_steps=4 "
-        "--set train.per_device_eval_batch_size=2  # 6.0 GiB",
-        "--set train.gradient_checkpointing=true  # 4.7 GiB, about a third more time",
+    # 10 GiB are needed. Half a row: 6. Recomputing: 4.7. 8 bits: 9.
+    assert fixes(PLAIN, ROWS, check_in(9.0), SMALLER) == [
+        "--set train.row_length=512  # 6.0 GiB",
+        "--set train.gradient_checkpointing=auto  # 4.7 GiB, 0 layers recompute",
         "--set model.load_in_8bit=true  # 9.0 GiB",
         # 99 % of the rows keep to 992 tokens, 95 % to 952, 90 % to 904: 9.06 GiB; 75 % to 752.
         "--set prepare.max_length=752  # 7.9 GiB, 248 answers are cut",
     ]
 
 
-def test_accumulation_makes_up_for_a_smaller_micro_batch():
-    # 4 GiB: one row takes 2 + 2.
-    found = fixes(RECIPE, ROWS, 4.0, check)
-    assert found[0].startswith(
-        "--set train.per_device_train_batch_size=1 --set train.gradient_accumulation_steps=8 "
-    )
-
-
 def test_only_what_fits_is_named():
-    assert not any("load_in" in line for line in fixes(RECIPE, ROWS, 4.0, check))
+    found = fixes(PLAIN, ROWS, check_in(4.0), SMALLER)
+    assert found[0] == "--set train.row_length=256  # 4.0 GiB"
+    assert not any("load_in" in line for line in found)
 
 
 def test_several_changes_at_once_come_where_none_is_enough():
-    # 1.2 GiB: one row, recomputed, in 4 bits takes 2 / 3 + 0.5.
-    assert fixes(RECIPE, ROWS, 1.2, check) == [
-        "--set train.per_device_train_batch_size=1 --set train.gradient_accumulation_steps=8 "
-        "--set train.per_device_eval_batch_size=1 --set train.gradient_checkpointing=true "
-        "--set model.load_in_4bit=true  # 1.2 GiB, about a third more time"
+    # 1.2 GiB: a quarter of a row, recomputed, in 4 bits takes 2 / 3 + 0.5.
+    assert fixes(PLAIN, ROWS, check_in(1.2), SMALLER) == [
+        "--set train.row_length=256 --set train.gradient_checkpointing=auto "
+        "--set model.load_in_4bit=true  # 1.2 GiB, 0 layers recompute"
     ]
 
 
 def test_where_nothing_fits_nothing_is_named():
-    assert fixes(RECIPE, ROWS, 0.5, check) == []
+    assert fixes(PLAIN, ROWS, check_in(0.5), SMALLER) == []
 
 
-def test_a_smaller_model_is_one_of_this_shape_that_fits():
+def test_a_smaller_model_is_measured_not_named():
     config = tiny_llama(1000, num_hidden_layers=8).config
 
-    def by_depth(shape):
-        return dataclasses.replace(check(RECIPE), memory=memory_of(shape.num_hidden_layers))
+    def by_depth(room):
+        return lambda shape: outlook_of(RECIPE, shape.num_hidden_layers, room=room)
 
-    line = smaller_model(config, 3.0, by_depth)
-    assert line is not None
-    assert line.startswith("--set model.name_or_path=NAME  # a model of 0.00 billion weights")
-    assert "would take 2.0 GiB" in line
-    assert smaller_model(config, 0.5, by_depth) is None
+    assert smaller_model(config, by_depth(3.0)) == (
+        "# or a smaller model: 0.00 billion weights in layers of this shape take 2.0 GiB; this one "
+        "has 0.00"
+    )
+    assert smaller_model(config, by_depth(0.5)) is None
 
 
 def test_changes_that_the_recipe_has_already_are_not_named():
-    recipe = with_settings(
-        RECIPE, {"train.gradient_checkpointing": True, "model.load_in_4bit": True}
-    )
-    lines = fixes(recipe, ROWS, 2.0, check)
+    recipe = recipe_with(train__gradient_checkpointing=True, model__load_in_4bit=True)
+    lines = fixes(recipe, ROWS, check_in(2.0), SMALLER)
     assert not any("checkpointing" in line or "load_in" in line for line in lines)
+    assert lines
+
+
+def test_auto_has_done_already_what_recomputing_can():
+    lines = fixes(RECIPE, ROWS, check_in(2.9), SMALLER)
+    assert not any("checkpointing" in line for line in lines)

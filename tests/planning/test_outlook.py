@@ -7,26 +7,35 @@ from burnish.models import loading
 from burnish.planning.memory import Place
 from burnish.planning.outlook import dtype_on, outlook, percentile_length, with_settings
 from burnish.planning.rows import Rows
-from burnish.recipe import DataSection, Recipe, Source
 from tests.conftest import tiny_llama
+from tests.planning.made_up import RECIPE, own_forward, recipe_with, records
 
-RECIPE = Recipe(data=DataSection(sources=[Source(path="rows.json")]))
 
-
-def rows(lengths, held=()):
+def rows(lengths, held=(), *, looked_at=None):
     values, other = np.array(lengths), np.array(held, dtype=np.int64)
-    return Rows(values, values // 2, other, other // 2, source="made up", estimated=False)
+    shapes = [(n, n // 2) for n in lengths]
+    return Rows(
+        values,
+        values // 2,
+        other,
+        other // 2,
+        records=records(*shapes[:looked_at]),
+        held_records=records(*[(n, n // 2) for n in held]),
+        source="made up",
+        estimated=False,
+    )
 
 
-def seen(some, **changes):
-    recipe = with_settings(RECIPE, {k.replace("__", "."): v for k, v in changes.items()})
-    return outlook(recipe, tiny_llama(100).config, some, Place("cpu", 0.5))
+def seen(some, *, room=None, **changes):
+    recipe, config = recipe_with(**changes), tiny_llama(100).config
+    return outlook(recipe, config, some, Place("cpu", 0.5, room), own_forward(config, **changes))
 
 
-def test_steps_go_by_micro_batches_accumulation_and_epochs():
-    # 19 rows in micro batches of 4 are 5; 8 rows a step make 3 steps, three epochs 9.
+def test_steps_go_by_records_and_epochs():
+    # 8 records a step make 3 steps of 19, three epochs 9.
     found = seen(rows([20] * 19))
-    assert len(found.training.sizes) == 5
+    assert len(found.training.batches) == 3  # packed: 160, 160 and 60 tokens
+    assert sorted(found.training.lengths) == [60, 160, 160]
     assert (found.steps_per_epoch, found.num_steps) == (3, 9)
 
 
@@ -46,6 +55,14 @@ def test_evaluations_go_by_the_recipe():
     assert seen(rows([20] * 19)).num_evaluations == 0
 
 
+def test_the_records_that_were_looked_at_stand_for_all_by_their_tokens():
+    # 8 of 16 records of 20 tokens.
+    found = seen(rows([20] * 16, looked_at=8))
+    assert found.training.share == 0.5
+    assert found.training.whole(found.training.lengths) == 320
+    assert found.steps_per_epoch == 2
+
+
 def test_answers_that_max_length_cuts_are_counted():
     assert seen(rows([20, 30, 40]), prepare__max_length=25).num_cut == 2
 
@@ -53,6 +70,13 @@ def test_answers_that_max_length_cuts_are_counted():
 def test_no_row_left_is_an_error():
     with pytest.raises(DataError, match="no row is left"):
         seen(rows([100]), prepare__max_length=40)
+
+
+def test_what_is_as_large_as_the_room_fits():
+    peak = seen(rows([20] * 8)).memory.peak
+    assert seen(rows([20] * 8)).fits  # nobody knows the room
+    assert seen(rows([20] * 8), room=peak, train__gradient_checkpointing=False).fits
+    assert not seen(rows([20] * 8), room=0.9 * peak).fits
 
 
 def test_a_changed_setting_is_checked_like_a_written_one():

@@ -6,8 +6,11 @@ import pytest
 from burnish.errors import ModelError
 from burnish.pipeline import rows_to_plan, run_stage
 from burnish.planning import plan as planning
+from burnish.planning.cluster import Link
+from burnish.planning.memory import ROOM
 from burnish.planning.plan import Target, plan
 from burnish.recipe_file import load_recipe
+from burnish.training.rehearsal import rehearsed_loop
 from tests.conftest import write_recipe
 
 QUICK = Target(calibrate=False)
@@ -20,7 +23,8 @@ def known_libraries(monkeypatch):
 
 
 def look(loaded, folder, target=QUICK):
-    return plan(loaded.recipe, *rows_to_plan(loaded, folder / "scratch"), target)
+    rows = rows_to_plan(loaded, folder / "scratch")
+    return plan(loaded.recipe, *rows, target, rehearsed_loop)
 
 
 def squares_after(number):
@@ -86,7 +90,7 @@ def test_what_does_not_fit_a_gpu_is_said_with_changes_that_fit_by_the_same_arith
 run_dir: {{folder}}/run
 model: {{{{name_or_path: {tiny_model}}}}}
 data: {{{{sources: [{{{{path: {{data}}}}}}]}}}}
-train: {{{{per_device_train_batch_size: 512, gradient_accumulation_steps: 1}}}}
+train: {{{{row_length: 4096, gradient_checkpointing: false}}}}
 """
     rows = [
         {"instruction": f"Which squares come after {i}?", "output": squares_after(i)}
@@ -95,7 +99,7 @@ train: {{{{per_device_train_batch_size: 512, gradient_accumulation_steps: 1}}}}
     recipe = write_recipe(tmp_path, text, rows)
     everything = look(load_recipe(recipe), tmp_path)
     needed = everything.memory_gib["cuda"].peak
-    small = Target(gpu_gib=0.8 * needed / planning.ROOM, calibrate=False)
+    small = Target(gpu_gib=0.8 * needed / ROOM["cuda"], calibrate=False)
     report = look(load_recipe(recipe), tmp_path / "gpu", small)
     assert not report.fits
     assert report.memory_gib["cuda"].fits is False
@@ -110,3 +114,38 @@ train: {{{{per_device_train_batch_size: 512, gradient_accumulation_steps: 1}}}}
 def test_the_libraries_of_a_process_are_measured_in_one(monkeypatch):
     monkeypatch.undo()
     assert 0.2 < planning._libraries_gib() < 2.0
+
+
+def test_several_processes_take_their_part_of_a_step(tiny_recipe, tmp_path):
+    link = Link.given(1.0, 0)
+    alone = look(tiny_recipe, tmp_path)
+    report = look(tiny_recipe, tmp_path / "two", Target(num_processes=2, link=link))
+    assert alone.cluster is None
+    assert report.cluster.processes == 2
+    assert report.cluster.link == "given: 1 GB/s, 0 us a message"
+    ways = report.cluster.ways
+    assert ways["fsdp2"].memory_gib < ways["zero2"].memory_gib < ways["ddp"].memory_gib
+    trained = report.model.trained_weights
+    assert ways["ddp"].communicated_gib == pytest.approx(4 * trained / 2**30, abs=1e-4)
+    step = ways["ddp"].seconds_per_step - ways["ddp"].seconds_of_communication
+    assert 0 < step < report.time.seconds_per_step
+
+
+def test_a_shared_beginning_is_computed_once(tiny_model, tmp_path):
+    system = "You answer in squares. " * 10
+    rows = [
+        {"system": system, "instruction": f"And {i}?", "output": squares_after(i)}
+        for i in range(40)
+    ]
+    text = (
+        f"run_dir: {{folder}}/run\nmodel: {{{{name_or_path: {tiny_model}}}}}\n"
+        "data: {{sources: [{{path: {data}}}]}}\ntrain: {{share_prefixes: PLACEHOLDER}}\n"
+    )
+    seen = {}
+    for share in ("true", "false"):
+        folder = tmp_path / share
+        folder.mkdir()
+        recipe = write_recipe(folder, text.replace("PLACEHOLDER", share), rows)
+        seen[share] = look(load_recipe(recipe), folder).data
+    assert seen["false"].num_computed_tokens == seen["false"].num_tokens == seen["true"].num_tokens
+    assert seen["true"].num_computed_tokens < 0.7 * seen["true"].num_tokens

@@ -25,9 +25,9 @@ def raw(content):
     return RawFile("a.csv", ".csv", lambda: io.BytesIO(content), 1.0)
 
 
-def read(content, newline="\n"):
+def read(content):
     file = raw(content)
-    return list(lines(pieces(file, find_encoding(file), newline=newline)))
+    return list(lines(pieces(file, find_encoding(file))))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,26 @@ def test_a_file_is_read_in_its_encoding(encoding, title):
 def test_utf16_is_believed_in_both_byte_orders(mark):
     order = "utf-16-le" if mark == b"\xff\xfe" else "utf-16-be"
     assert read(mark + "头\n痛".encode(order)) == ["头\n", "痛"]
+
+
+@pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["q,a\none,two\n", "问,答\n一一一一,多休息, 喝水。\n1,2\n", "\n"])
+def test_utf16_without_a_mark_is_told_by_the_zeros_of_ascii(name, text):
+    assert find_encoding(raw(text.encode(name))) == Encoding(name)
+    assert read(text.encode(name)) == text.splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0" * 100 + b"\n" + b"\0" * 99,
+        b"a\0b,c\0d\n" * 9,  # all zeros on one side, but the line feed is no character of UTF-16
+        b"question,answer\nwhy\0,because\n\0\n",
+        "q,a\n".encode("utf-32-le"),
+    ],
+)
+def test_other_files_with_zeros_are_no_utf16(content):
+    assert find_encoding(raw(content)) == Encoding("utf-8")
 
 
 def test_a_file_in_no_known_encoding_is_refused_with_line_and_byte():
@@ -104,15 +124,9 @@ def test_an_encoding_is_found_across_the_ends_of_pieces(monkeypatch):
     assert find_encoding(raw("a头痛b怎么办".encode("gb18030"))) == Encoding("gb18030")
 
 
-@pytest.mark.parametrize(
-    ("newline", "expected"),
-    [
-        ("\n", ["a\r\n", "b\rc\n", "\n", "d\u2028e\x0cf"]),
-        ("", ["a\r\n", "b\r", "c\n", "\n", "d\u2028e\x0cf"]),
-    ],
-)
-def test_lines_end_where_they_are_told_to_and_keep_their_ends(newline, expected):
-    assert read("a\r\nb\rc\n\nd\u2028e\x0cf".encode(), newline) == expected
+def test_lines_end_at_line_feeds_and_carriage_returns_alone_and_keep_their_ends():
+    expected = ["a\r\n", "b\r", "c\n", "\n", "d\u2028e\x0cf"]
+    assert read("a\r\nb\rc\n\nd\u2028e\x0cf".encode()) == expected
 
 
 def test_a_line_that_is_too_long_is_skipped_and_the_next_is_read(monkeypatch):
@@ -142,7 +156,7 @@ def test_lines_are_those_of_the_text_however_it_is_cut(text, piece, limit):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encodings, "PIECE", piece)
         patch.setattr(encodings, "MAX_ROW_CHARS", limit)
-        found = list(lines(pieces(raw(text.encode()), Encoding("utf-8"), newline="")))
+        found = list(lines(pieces(raw(text.encode()), Encoding("utf-8"))))
     expected = re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text)
     shown = [line.length if isinstance(line, LongLine) else line for line in found]
     assert shown == [line if len(line) <= limit else len(line) for line in expected]
@@ -155,7 +169,7 @@ def test_text_of_gb18030_is_read_as_written_or_as_utf8_and_never_crashes(text):
         encoding = find_encoding(file)
     except DataError:
         return
-    found = "".join(pieces(file, encoding, newline="\n"))
+    found = "".join(pieces(file, encoding))
     if encoding == Encoding("gb18030"):
         assert found == text
 
@@ -166,7 +180,7 @@ def test_bytes_that_are_read_in_an_encoding_can_be_told_from_it(content):
         encoding = find_encoding(raw(content))
     except DataError:
         return
-    text = "".join(pieces(raw(content), encoding, newline="\n"))
+    text = "".join(pieces(raw(content), encoding))
     if encoding.name == "utf-8":
         assert text.encode("utf-8", "surrogateescape") == content
         assert is_unreadable(text) == (content.decode("utf-8", "ignore").encode() != content)
@@ -194,4 +208,4 @@ def test_lines_of_every_end_are_whole_however_they_are_cut(texts, ends, piece):
     expected = io.StringIO(content, newline="").readlines()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encodings, "PIECE", piece)
-        assert read(content.encode(), newline="") == expected
+        assert read(content.encode()) == expected

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -353,6 +354,23 @@ def test_a_missing_file_is_named_with_the_place_where_it_was_looked_for(tmp_path
     )
 
 
+def test_a_link_to_nowhere_and_a_pipe_are_refused_by_name_and_told_of_in_a_folder(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("q,a\n1,2\n")
+    (tmp_path / "gone.csv").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name, what in (("gone.csv", "link that leads to no file"), ("pipe.csv", "pipe or device")):
+        with pytest.raises(DataError) as caught:
+            read(tmp_path / name)
+        assert str(caught.value) == (
+            f"{tmp_path}/{name}: this is a {what}.\n  Name the file that holds the data."
+        )
+    assert [row.fields for row in read(tmp_path)] == [{"q": "1", "a": "2"}]
+    assert capsys.readouterr().err == (
+        f"{tmp_path.name}: skipped what is neither file nor folder, such as broken links: "
+        "gone.csv, pipe.csv\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
@@ -413,7 +431,7 @@ def test_a_line_of_a_gibibyte_takes_far_less_memory(tmp_path, kind):
     code = (
         "import sys\nfrom burnish.reading.files import read_records\n"
         "from burnish.recipe import Source\nfrom burnish.errors import DataError\n"
-        "import burnish.reading.archives as a\na.MAX_RATIO = 10**6\n"
+        "import burnish.reading.unpacking as a\na.MAX_RATIO = 10**6\n"
         "try:\n"
         "    for row in read_records(Source(path=sys.argv[1]), max_unpacked_gib=4):\n"
         "        print(row.origin)\n"
@@ -470,7 +488,7 @@ def test_each_line_of_json_lines_becomes_a_record_or_a_bad_row(tmp_path_factory,
     numbers = {int(row.origin.removeprefix("a.jsonl:")) for row in rows}
     assert len(numbers) == len(rows)
     raw = raw_file(path, "a.jsonl", 1.0)
-    found = [line.removeprefix("\ufeff") for line in pieces(raw, find_encoding(raw), newline="")]
+    found = [line.removeprefix("\ufeff") for line in pieces(raw, find_encoding(raw))]
     filled = {number for number, line in enumerate(found, start=1) if line.strip()}
     assert numbers == filled
 

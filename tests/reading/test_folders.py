@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burnish.errors import DataError
-from burnish.reading.folders import find_files, folder_of, is_pattern, is_run_folder
+from burnish.reading.folders import find_files, folder_of, is_pattern, is_run_folder, printable
 
 
 def write(folder, *names):
@@ -107,6 +107,30 @@ def test_a_manifest_of_another_program_makes_no_run_folder(tmp_path, manifest):
     (tmp_path / "in/manifest.json").write_text(manifest, errors="surrogateescape")
     assert not is_run_folder(tmp_path / "in")
     assert found(tmp_path) == ["in/a.csv", "in/manifest.json"]
+
+
+def test_a_name_is_shown_on_one_line_and_otherwise_as_it_is():
+    assert printable("a\nb\x1b[1m\udcff.csv") == r"a\nb\x1b[1m\udcff.csv"
+    assert printable("问\u3000答 👩\u200d⚕️.csv") == "问\u3000答 👩\u200d⚕️.csv"
+
+
+@pytest.mark.parametrize("pattern", [".", "*", "**", "**/*.csv"])
+def test_what_is_neither_file_nor_folder_is_named(tmp_path, pattern):
+    write(tmp_path, "a.csv", "in/b.csv")
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "in" / "itself.csv").symlink_to("itself.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / ".hidden.csv").symlink_to("nowhere")
+    deep = ("in/itself.csv",) if pattern != "*" else ()
+    assert find_files(tmp_path / pattern).strange == ("gone.csv", *deep, "pipe.csv")
+
+
+def test_a_link_that_leads_nowhere_is_named_though_the_pattern_spells_it_out(tmp_path):
+    write(tmp_path, "a/x.csv", "b/y.csv")
+    (tmp_path / "b" / "x.csv").symlink_to("nowhere")
+    found_files = find_files(tmp_path / "*" / "x.csv")
+    assert [below for _, below in found_files.files] == ["a/x.csv"]
+    assert found_files.strange == ("b/x.csv",)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is closed to this user")

@@ -311,9 +311,9 @@ def strips_reasoning(template=STRIPS_REASONING):
     )
 
 
-def mistral_7():
+def mistral_7(template=MISTRAL_7):
     """A tokenizer of Mistral's shape, in which [INST] is no token."""
-    return tokenizer_with(MISTRAL_7, bos="<s>", eos="</s>", special=["<s>", "</s>"])
+    return tokenizer_with(template, bos="<s>", eos="</s>", special=["<s>", "</s>"])
 
 
 def command_r():

@@ -9,9 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from burnish.conversation import IGNORE_INDEX, Conversation, Message
+from burnish.conversation import IGNORE_INDEX, Conversation, Example, Message
 from burnish.errors import DataError
-from burnish.rendering import NoAnswerLeft, render_example, render_prompt, stop_token_ids
+from burnish.rendering import (
+    NoAnswerLeft,
+    render_example,
+    render_prompt,
+    render_row,
+    stop_token_ids,
+)
 from burnish.templates.plain import PLAIN_TEMPLATES
 from tests.conftest import CHATML, byte_tokenizer
 from tests.rendering.shapes import (
@@ -32,6 +38,7 @@ from tests.rendering.shapes import (
     talk,
     tokenizer_with,
     tool_talk,
+    with_reasoning,
 )
 
 
@@ -412,3 +419,66 @@ def test_control_tokens_inside_a_passage_are_text(text):
     assert example.input_ids.count(END) == 1
     assert START not in example.input_ids
     assert SHARED.decode(example.input_ids) == text + "<|im_end|>"
+
+
+def of_row(conversation, tokenizer, train_on="all", max_length=500):
+    """What is learned of a row, example by example, or the name of the error."""
+    parts = render_row(conversation, tokenizer, max_length, train_on)
+    for part, found in parts:
+        if isinstance(found, Example):
+            assert render_example(part, tokenizer, max_length) == found
+    return [
+        spoken(found, tokenizer) if isinstance(found, Example) else type(found).__name__
+        for _, found in parts
+    ]
+
+
+def test_a_row_is_one_example_where_all_its_answers_can_be_proved(tokenizer):
+    conversation = talk("a", "b", "c", "d")
+    assert of_row(conversation, tokenizer) == [["b<|im_end|>", "d<|im_end|>"]]
+    assert of_row(conversation, tokenizer, "last") == [["d<|im_end|>"]]
+    assert of_row(conversation, tokenizer, "each") == [["b<|im_end|>"], ["d<|im_end|>"]]
+
+
+def test_answers_that_are_written_otherwise_once_others_follow_are_examples_of_their_own():
+    tokenizer = with_reasoning()
+    conversation = talk("a", "<think>\nso\n</think>\n\nb", "c", "<think>\nthus\n</think>\n\nd")
+    assert of_row(conversation, tokenizer) == [
+        ["<think>\nso\n</think>\n\nb<|im_end|>"],
+        ["<think>\nthus\n</think>\n\nd<|im_end|>"],
+    ]
+    (_, first), (_, second) = render_row(conversation, tokenizer, 500)
+    assert tokenizer.decode(first.input_ids) == (
+        "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n<think>\nso\n</think>\n\nb<|im_end|>"
+    )
+    # Its reasoning is gone where a server would not send it.
+    assert tokenizer.decode(second.input_ids) == (
+        "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+        "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n"
+        "<think>\nthus\n</think>\n\nd<|im_end|>"
+    )
+    assert of_row(conversation, tokenizer, "last") == [["<think>\nthus\n</think>\n\nd<|im_end|>"]]
+
+
+def test_a_row_stays_one_refusal_where_an_answer_cannot_be_proved_alone_either():
+    # The number of messages stands at the front, so that no prompt begins its conversation.
+    tokenizer = byte_tokenizer("{{ messages | length }}" + CHATML)
+    assert of_row(talk("a", "b", "c", "d"), tokenizer) == ["DataError"]
+    assert of_row(talk("a", "b", "c", "d"), tokenizer, "each") == ["DataError", "DataError"]
+
+
+def test_of_answers_that_stand_apart_those_that_do_not_fit_are_refused_alone():
+    tokenizer = with_reasoning()
+    conversation = talk("a", "<think>\nso\n</think>\n\nb", "c" * 90, "<think>\nso\n</think>\n\nd")
+    assert of_row(conversation, tokenizer, max_length=100) == [
+        ["<think>\nso\n</think>\n\nb<|im_end|>"],
+        "NoAnswerLeft",
+    ]
+
+
+def test_answers_that_are_not_to_be_learned_are_no_examples(tokenizer):
+    first, second = talk("a", "b").messages, talk("c", "d").messages
+    quiet = Conversation((first[0], replace(first[1], train=False), *second), "x:1")
+    assert of_row(quiet, tokenizer, "each") == [["d<|im_end|>"]]
+    passage = Conversation((Message("text", "a passage"),), "x:2")
+    assert of_row(passage, tokenizer, "each") == [["a passage<|im_end|>"]]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
+from burnish.conversation import Message
 from burnish.errors import ModelError
 from burnish.recipe import ModelSection
-from burnish.rendering import load_tokenizer
+from burnish.rendering import day_of, has_live_date, load_tokenizer, pin_date, render_prompt
 from burnish.templates.plain import closed_with_eos, template_name
 from tests.conftest import CHATML, byte_tokenizer
 from tests.rendering.shapes import END, GLM_4, glm_4
@@ -84,3 +87,59 @@ def test_each_of_several_templates_gets_its_eos(tmp_path):
         "default": closed_with_eos(GLM_4),
         "tool_use": closed_with_eos(GLM_4),
     }
+
+
+DATED = "{{ strftime_now('%Y-%m-%d') + '\n' }}" + CHATML
+
+
+def test_a_template_that_writes_todays_date_writes_the_recipes_day(tmp_path):
+    byte_tokenizer(DATED).save_pretrained(tmp_path / "model")
+    section = ModelSection(template_date=date(2024, 7, 26))
+    loaded = load_tokenizer(tmp_path / "model", section)
+    assert day_of(loaded) == "2024-07-26"
+    assert loaded.decode(render_prompt([Message("user", "a")], loaded)).startswith("2024-07-26\n<")
+    # Saved with a run it stays, whatever the recipe says then.
+    loaded.save_pretrained(tmp_path / "run")
+    again = load_tokenizer(tmp_path / "run", ModelSection(template_date=date(2030, 1, 1)))
+    assert again.chat_template == loaded.chat_template
+
+
+def test_without_such_a_day_the_date_stays_todays_until_it_is_pinned(tmp_path):
+    byte_tokenizer(DATED).save_pretrained(tmp_path)
+    loaded = load_tokenizer(tmp_path, ModelSection())
+    assert has_live_date(loaded)
+    assert day_of(loaded) is None
+    assert pin_date(loaded, date(2026, 3, 9))
+    assert not has_live_date(loaded)
+    assert not pin_date(loaded, date(2026, 3, 10))
+    assert day_of(loaded) == "2026-03-09"
+
+
+def test_nothing_is_pinned_where_there_is_no_date_or_no_template(tokenizer):
+    assert not pin_date(tokenizer, date(2026, 3, 9))
+    assert tokenizer.chat_template == CHATML
+    assert not pin_date(byte_tokenizer(None), date(2026, 3, 9))
+    assert not has_live_date(byte_tokenizer(None))
+
+
+def test_each_of_several_templates_is_pinned(tokenizer):
+    tokenizer.chat_template = {"default": CHATML, "tool_use": DATED}
+    assert pin_date(tokenizer, date(2026, 3, 9))
+    assert tokenizer.chat_template["default"] == CHATML
+    assert day_of(tokenizer) == "2026-03-09"
+
+
+def test_variables_of_the_template_become_part_of_it(tmp_path):
+    opens = "{{ '<think>\n' if enable_thinking is not defined or enable_thinking }}"
+    byte_tokenizer(
+        CHATML + "{% if add_generation_prompt %}" + opens + "{% endif %}"
+    ).save_pretrained(tmp_path / "model")
+    section = ModelSection(chat_template_kwargs={"enable_thinking": False})
+    loaded = load_tokenizer(tmp_path / "model", section)
+    asked = [Message("user", "a")]
+    assert loaded.decode(render_prompt(asked, loaded)).endswith("assistant\n")
+    assert loaded.apply_chat_template(
+        [m.as_dict() for m in asked], add_generation_prompt=True, return_dict=False
+    ) == render_prompt(asked, loaded)
+    loaded.save_pretrained(tmp_path / "run")
+    assert load_tokenizer(tmp_path / "run", section).chat_template == loaded.chat_template

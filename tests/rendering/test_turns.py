@@ -14,8 +14,8 @@ from tests.conftest import CHATML, byte_tokenizer
 from tests.rendering.shapes import (
     ENDS_CALLS_OTHERWISE,
     GLM_4,
+    MISTRAL_7,
     OPENS_REASONING,
-    STRIPS_REASONING,
     THINKS_LAST_WITH_TOOLS,
     WITH_TOOLS,
     glm_4,
@@ -142,22 +142,16 @@ def test_a_template_that_knows_no_reasoning_refuses_it(tokenizer):
     assert caught.value.remedy.startswith("Choose a model whose chat template does")
 
 
-def test_an_answer_of_which_the_template_strips_the_reasoning_is_refused():
+def test_an_earlier_answer_of_which_the_template_strips_the_reasoning_is_refused():
     tokenizer = strips_reasoning()
     assert spoken(render_example(talk("a", "b"), tokenizer, 500), tokenizer) == [
         "b<｜end▁of▁sentence｜>"
     ]
+    conversation = talk("a", "<think>so</think>b", "c", "d")
     with pytest.raises(DataError, match="it leaves out '<think>so'"):
-        render_example(talk("a", "<think>so</think>b"), tokenizer, 500)
-    history = talk("a", "<think>so</think>b", "c", "d").trained_on("last")
-    assert spoken(render_example(history, tokenizer, 500), tokenizer) == ["d<｜end▁of▁sentence｜>"]
-
-
-def test_a_prompt_that_opens_reasoning_which_no_answer_has_is_refused():
-    opens = STRIPS_REASONING.replace("{{ '<｜Assistant｜>' }}", "{{ '<｜Assistant｜><think>\n' }}")
-    with pytest.raises(DataError, match="does not begin the whole") as caught:
-        render_example(talk("a", "b", "c", "d"), strips_reasoning(opens), 500)
-    assert caught.value.remedy.startswith("Give the model a chat template whose prompts begin")
+        render_example(conversation, tokenizer, 500)
+    history = render_example(conversation.trained_on("last"), tokenizer, 500)
+    assert spoken(history, tokenizer) == ["d<｜end▁of▁sentence｜>"]
 
 
 def test_messages_that_are_not_to_be_learned_carry_no_loss(tokenizer):
@@ -204,13 +198,34 @@ def test_eos_can_be_put_behind_the_last_answer_where_the_template_writes_nothing
     assert prompt == render_prompt(conversation.question, glm_4())
 
 
-def test_a_system_prompt_that_moves_once_an_answer_follows_is_refused_with_a_way_out():
+def with_system(*turns):
+    return Conversation((Message("system", "S"), *talk(*turns).messages), "x:1")
+
+
+def test_an_answer_stands_behind_a_system_prompt_that_moves_once_it_follows():
     tokenizer = mistral_7()
-    turns = talk("a", "one").messages
+    example = render_example(with_system("a", "one"), tokenizer, 500)
+    assert tokenizer.decode(example.input_ids) == "<s>[INST]S\n\na[/INST]one</s>"
+    assert spoken(example, tokenizer) == ["one</s>"]
+    later = render_example(with_system("a", "one", "b", "two").trained_on("last"), tokenizer, 500)
+    assert tokenizer.decode(later.input_ids) == "<s>[INST]a[/INST]one</s>[INST]S\n\nb[/INST]two</s>"
+    assert spoken(later, tokenizer) == ["two</s>"]
+    assert render_prompt(with_system("a", "one").question, tokenizer) == example.input_ids[:-4]
+
+
+def test_an_earlier_answer_before_such_a_system_prompt_is_refused():
     with pytest.raises(DataError, match="does not begin the whole") as caught:
-        render_example(Conversation((Message("system", "S"), *turns), "x:1"), tokenizer, 500)
-    assert caught.value.remedy.startswith("Put the text of the system prompt into the question")
-    assert spoken(render_example(talk("a", "one"), tokenizer, 500), tokenizer) == ["one</s>"]
+        render_example(with_system("a", "one", "b", "two"), mistral_7(), 500)
+    assert caught.value.remedy.startswith("Set prepare.train_on: last")
+
+
+def test_a_system_prompt_that_the_prompt_loses_is_not_made_up_for():
+    # Only the whole conversation has it.
+    template = MISTRAL_7.replace(
+        "loop.last and system", "not messages[-1].role == 'user' and system"
+    )
+    with pytest.raises(DataError, match="does not begin the whole"):
+        render_example(with_system("a", "one"), mistral_7(template), 500)
 
 
 def marked():

@@ -79,3 +79,32 @@ def test_a_template_sees_reasoning_but_not_whether_a_message_is_learned():
 def test_an_input_is_joined_for_templates_that_know_none():
     assert joined_input(Message("user", "a", "b")) == "a\n\nb"
     assert joined_input(Message("user", "a")) == "a"
+
+
+def test_a_template_sees_the_ids_of_calls_and_whose_result_a_message_is():
+    call = {"name": "weather", "arguments": {"city": "罗马"}}
+    turns = (
+        Message("assistant", "", tool_calls=(call,), call_ids=("c00000001",)),
+        Message("tool", "21", name="weather", tool_call_id="c00000001"),
+    )
+    assert json.loads(write_text(turns, byte_tokenizer("{{ messages | tojson }}"))) == [
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "c00000001", "type": "function", "function": call}],
+        },
+        {"role": "tool", "content": "21", "name": "weather", "tool_call_id": "c00000001"},
+    ]
+
+
+def test_messages_come_in_parts_where_a_template_writes_only_those():
+    template = (
+        "{% for m in messages %}{{ m.role + ': ' }}{% for part in m.content %}"
+        "{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{{ '\n' }}{% endfor %}"
+    )
+    turns = talk("a", "b").messages
+    assert write_text(turns, byte_tokenizer(template)) == "user: a\nassistant: b\n"
+    either = template.replace(
+        "{% for part", "{% if m.content is string %}{{ '=' + m.content }}{% else %}{% for part"
+    ).replace("{% endfor %}{{", "{% endfor %}{% endif %}{{")
+    assert write_text(turns, byte_tokenizer(either)) == "user: =a\nassistant: =b\n"

@@ -20,6 +20,7 @@ from burnish.serving.app import create_app
 from burnish.serving.engine import Busy, Engine
 from burnish.templates.plain import PLAIN_TEMPLATES
 from tests.conftest import byte_tokenizer, tiny_llama
+from tests.rendering.shapes import WITH_TOOLS
 
 HI = [{"role": "user", "content": "Hi"}]
 GREEDY = ServeSection(max_new_tokens=50, temperature=0)
@@ -214,6 +215,73 @@ def test_tokenize_refuses_what_it_would_not_do_for_an_answer(client, fields):
     response = client.post("/tokenize", json={"messages": HI} | fields)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+WEATHER = {"type": "function", "function": {"description": "How warm.", "name": "weather"}}
+CALLED = [
+    *HI,
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "c1", "function": {"name": "weather", "arguments": '{"city": "罗马"}'}}
+        ],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": "21"},
+]
+
+
+def tokens(client, **fields):
+    response = client.post("/tokenize", json={"messages": HI} | fields)
+    assert response.status_code == 200, response.text
+    return response.json()["tokens"]
+
+
+def test_tools_and_calls_stand_in_the_prompt_as_training_writes_them(reciting):
+    tokenizer = byte_tokenizer(WITH_TOOLS)
+    with serving(reciting("World", template=WITH_TOOLS)) as client:
+        asked = [Message("user", "Hi")]
+        shown = tokens(client, tools=[WEATHER])
+        assert shown == render_prompt(asked, tokenizer, tools=[WEATHER])
+        # The keys stand in the order in which they were sent.
+        assert '"description": "How warm.", "name": "weather"' in tokenizer.decode(shown)
+        call = {"name": "weather", "arguments": {"city": "罗马"}}
+        turns = [*asked, Message("assistant", "", tool_calls=(call,)), Message("tool", "21")]
+        again = tokens(client, messages=CALLED, tools=[WEATHER])
+        assert again == render_prompt(turns, tokenizer, tools=[WEATHER])
+        assert tokens(client, tools=[WEATHER], tool_choice="none") == tokens(client)
+        answer = chat(client, tools=[WEATHER]).json()
+        assert answer["choices"][0]["message"]["content"] == "World"
+        assert answer["usage"]["prompt_tokens"] == len(shown)
+
+
+def test_tools_that_the_template_does_not_write_are_refused(client):
+    for fields in ({"tools": [WEATHER]}, {"messages": CALLED}):
+        response = chat(client, **fields)
+        assert response.status_code == 400
+        assert "this chat template does not write tool" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "fields, what",
+    [
+        ({"tools": [WEATHER], "tool_choice": "required"}, "no call can be forced"),
+        ({"tools": [WEATHER], "tool_choice": WEATHER}, "no call can be forced"),
+        ({"functions": [{"name": "weather"}]}, "send tools instead"),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, "another prompt than training"),
+        ({"tools": [{"type": "retrieval"}]}, "a function with a name"),
+        ({"tools": [{"type": "function", "function": {"name": "\ud800"}}]}, "half a character"),
+    ],
+    ids=["required", "by name", "functions", "kwargs", "another kind", "half a character"],
+)
+def test_what_a_server_would_not_do_with_tools_is_refused(client, fields, what):
+    response = client.post(
+        "/v1/chat/completions",
+        content=json.dumps({"messages": HI} | fields).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    assert response.status_code == 400
+    assert what in response.json()["error"]["message"]
 
 
 def test_unknown_fields_are_ignored(client):

@@ -79,6 +79,32 @@ def test_unknown_fields_are_ignored():
     assert request.conversation(None) == [Message("user", "Hi")]
 
 
+CALL = {"id": "c1", "function": {"name": "f", "arguments": '{"a": 1}'}}
+NO_JSON = {"function": {"name": "f", "arguments": "{a: 1}"}}
+NO_OBJECT = {"function": {"name": "f", "arguments": "[1]"}}
+
+
+def test_calls_that_a_client_sends_back_reach_the_template_with_their_ids():
+    plain = {"function": {"name": "g", "arguments": {"b": 2}}}
+    turns = [
+        *HI,
+        {"role": "assistant", "content": None, "tool_calls": [CALL, plain]},
+        {"role": "tool", "content": "x", "tool_call_id": "c1"},
+    ]
+    calls = ({"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {"b": 2}})
+    assert chat(messages=turns).conversation(None)[1:] == [
+        Message("assistant", "", tool_calls=calls, call_ids=("c1", "")),
+        Message("tool", "x", tool_call_id="c1"),
+    ]
+
+
+def test_tools_are_kept_as_they_were_sent_and_left_out_if_none_may_be_called():
+    tool = {"type": "function", "function": {"description": "d", "name": "f", "strict": True}}
+    assert [*chat(tools=[tool]).shown_tools()[0]["function"]] == ["description", "name", "strict"]
+    assert chat(tools=[tool], tool_choice="none").shown_tools() == []
+    assert chat(tools=None, tool_choice=None, functions=None).shown_tools() == []
+
+
 WRONG = [
     {"messages": []},
     {"messages": None},
@@ -86,6 +112,14 @@ WRONG = [
     {"messages": [{"role": "user"}]},
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
     {"messages": [{"role": "user", "content": "\ud800"}]},
+    {"messages": [{"role": "assistant", "content": None, "tool_calls": []}]},
+    {"messages": [{"role": "user", "content": "a", "tool_calls": [CALL]}]},
+    {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": ""}}]}]},
+    {"messages": [{"role": "assistant", "tool_calls": [NO_JSON]}]},
+    {"messages": [{"role": "assistant", "tool_calls": [NO_OBJECT]}]},
+    {"tools": [{}]},
+    {"tool_choice": "required"},
+    {"functions": [{"name": "f"}]},
     {"n": 2},
     {"n": 0},
     {"temperature": -1},
@@ -125,4 +159,13 @@ def test_reasoning_that_a_client_sends_back_reaches_the_template():
     assert request.conversation(None)[-2:] == [
         Message("assistant", "b", reasoning_content="so"),
         Message("user", "c"),
+    ]
+
+
+def test_whose_result_a_message_of_a_tool_is_reaches_the_template():
+    given = {"content": "21", "name": "weather", "tool_call_id": "c1"}
+    request = ChatRequest(messages=[*HI, {"role": "tool", **given}, {"role": "user", **given}])
+    assert request.conversation(None)[-2:] == [
+        Message("tool", "21", name="weather", tool_call_id="c1"),
+        Message("user", "21"),
     ]

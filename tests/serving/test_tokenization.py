@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from burnish.conversation import Conversation, Message
 from burnish.errors import ServingError
 from burnish.parity.probes import PLAIN_TEXT, probes
 from burnish.rendering import render_prompt
@@ -85,6 +86,23 @@ def test_a_call_is_sent_in_openais_form():
     (call,) = body["messages"][1]["tool_calls"]
     assert call["function"] == {"name": "get_weather", "arguments": '{"city": "Lima"}'}
     assert body["messages"][2]["tool_call_id"] == call["id"]
+
+
+def test_an_id_that_a_call_has_is_sent_as_it_is():
+    call = {"name": "f", "arguments": {}}
+    turns = (
+        Message("user", "a"),
+        Message("assistant", "", tool_calls=(call,), call_ids=("mine",)),
+        Message("tool", "b", name="f", tool_call_id="mine"),
+        Message("assistant", "c"),
+    )
+    seen = []
+    with listening({"/tokenize": lambda body: seen.append(body) or {"tokens": [1]}}) as fake:
+        (way,) = WAYS["burnish"]
+        way.prompt(remote(fake.url), None, Conversation(turns, "a:1"))
+    _, calling, result = seen[0]["messages"]
+    assert calling["tool_calls"][0]["id"] == result["tool_call_id"] == "mine"
+    assert result["name"] == "f"
 
 
 BROKEN = [

@@ -18,7 +18,7 @@ from burnish.serving.engine import Engine
 from burnish.serving.verify import Asking, verify_prompts
 from tests.conftest import CHATML, byte_tokenizer, tiny_llama
 from tests.parity.test_certificate import DATED
-from tests.rendering.shapes import of_shape
+from tests.rendering.shapes import WITH_TOOLS, of_shape
 from tests.serving.fake_servers import listening, llama_cpp, vllm
 from tests.serving.test_app import serving
 
@@ -222,12 +222,23 @@ def test_tools_written_otherwise_are_a_warning(tmp_path):
     assert [w.partition(":")[0] for w in warnings] == [UNSAFE, "tools are written otherwise"]
 
 
-def test_a_server_that_takes_no_tools_is_said_to_and_no_finding(tmp_path):
-    tokenizer = byte_tokenizer(TOOLS)
+def test_burnish_serve_writes_tools_as_training_does(tmp_path):
+    tokenizer = byte_tokenizer(WITH_TOOLS)
     with burnish_serving(tokenizer) as url:
         report = verified(run_of(tmp_path, tokenizer), url, strict=True)
-    (refused,) = report.refused
-    assert refused.startswith("tool: the server answers with status 400")
+    assert report.refused == []
+    assert report.num_equal == report.num_probes
+
+
+def test_a_server_that_takes_no_tools_is_said_to_and_no_finding(tmp_path):
+    tokenizer = byte_tokenizer(WITH_TOOLS)
+    routes = vllm(tokenizer)
+    own = routes["/tokenize"]
+    routes["/tokenize"] = lambda body: (400, {}) if body.get("tools") else own(body)
+    with listening(routes) as fake:
+        report = verified(run_of(tmp_path, tokenizer), fake.url)
+    assert [refused.partition(":")[0] for refused in report.refused] == ["tool", "tool result"]
+    assert all("status 400" in refused for refused in report.refused)
 
 
 def test_a_tokenizer_of_the_servers_own_making_that_splits_rare_characters_is_a_warning(

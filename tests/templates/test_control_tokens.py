@@ -49,12 +49,17 @@ def test_placeholders_stand_for_control_tokens_in_all_texts_of_a_message():
         ({"name": end, "arguments": {end: [f"b{end}", 1, None, {"c": end}]}},),
         reasoning_content=f"c{end}",
         train=False,
+        call_ids=(f"d{end}",),
+        name=f"e{end}",
+        tool_call_id=f"f{end}",
     )
     covered = hidden.cover(message)
     assert end not in str(covered)
     assert (covered.role, covered.train) == ("assistant", False)
     assert covered.content.startswith("a")
     assert covered.reasoning_content.startswith("c")
+    assert covered.call_ids[0].startswith("d")
+    assert (covered.name[0], covered.tool_call_id[0]) == ("e", "f")
     assert covered.tool_calls[0]["arguments"] != message.tool_calls[0]["arguments"]
     assert hidden.cover(Message("user", "plain", "text")) == Message("user", "plain", "text")
 

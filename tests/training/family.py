@@ -113,9 +113,9 @@ def one_by_one(model, records):
     count, total = num_supervised(records), 0.0
     model.zero_grad()
     for ids, labels in records:
-        logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
+        logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0, :-1]
         loss = torch.nn.functional.cross_entropy(
-            logits, torch.tensor(labels[1:]), ignore_index=-100, reduction="sum"
+            logits, torch.tensor(labels[1:]).to(logits.device), ignore_index=-100, reduction="sum"
         )
         (loss / count).backward()
         total += float(loss.detach()) / count

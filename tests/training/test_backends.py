@@ -10,7 +10,7 @@ from transformers.masking_utils import sdpa_mask
 
 from burnish.errors import TrainingError
 from burnish.training import backends
-from burnish.training.backends import PROBE_TOKENS, check_isolation, choose_backend
+from burnish.training.backends import check_isolation, choose_backend
 from burnish.training.loss import PLAIN, LossTerms
 from burnish.training.packed_model import PackedModel
 from burnish.training.packing import pack
@@ -88,7 +88,7 @@ def test_a_fast_path_that_is_asked_for_and_cannot_be_taken_is_an_error():
 
 
 def test_a_gpu_keeps_its_own_kernels(monkeypatch):
-    monkeypatch.setattr(backends, "_device", lambda model: torch.device("cuda"))
+    monkeypatch.setattr(backends, "device_of", lambda model: torch.device("cuda"))
     assert "GPU" in backends._against_fast_path(None, "auto")
     assert backends._against_fast_path(None, "fast") == ""
 
@@ -206,15 +206,15 @@ def test_one_record_is_enough_to_ask():
     check_isolation(PackedModel(build("Llama")).loss_sum, RECORDS[:1] * 2, CPU, tolerance=1e-3)
 
 
-def test_long_records_are_cut_to_where_something_is_learned():
-    ids = list(range(3, 60)) * 10
-    found = backends._probe([(ids, [-100] * 400 + ids[400:]), ([5, 6], [-100, -100])])
-    # The only record with something to learn, twice; it begins half a probe before that.
-    assert len(found) == 2
-    assert found[0] == found[1]
-    cut, labels = found[0]
-    assert (len(cut), cut[0]) == (PROBE_TOKENS, ids[400 - PROBE_TOKENS // 2])
-    assert labels.index(ids[400]) == PROBE_TOKENS // 2
+def test_flex_attention_without_a_backward_pass_is_refused_before_training():
+    model = adapted(build("Llama"))
+    model.get_base_model().set_attn_implementation("flex_attention")
+    with pytest.raises(TrainingError, match="no backward pass on a CPU") as caught:
+        choose(model)
+    assert (caught.value.where, caught.value.remedy) == (
+        "model.attn_implementation",
+        "Set auto or sdpa.",
+    )
 
 
 def test_an_eight_bit_base_may_round_by_its_neighbours_and_still_may_not_see_them(leak, tmp_path):

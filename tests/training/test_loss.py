@@ -160,3 +160,43 @@ def test_logits_exist_for_one_chunk_at_a_time(monkeypatch):
     hidden, head, _, targets = problem(2 * CHUNK + 5)
     cross_entropy_sum(hidden, head, targets)
     assert max(seen) == CHUNK
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("learns_hidden", [True, False])
+def test_a_head_that_learns_gets_the_gradient_of_plain_cross_entropy(with_bias, learns_hidden):
+    generator = torch.Generator().manual_seed(0)
+    made = [
+        torch.randn(shape, generator=generator).double() for shape in ((700, 6), (11, 6), (11,))
+    ]
+    targets = torch.randint(0, 11, (700,), generator=generator)
+
+    def gradients(loss_of):
+        hidden, head, bias = (t.clone().requires_grad_() for t in made)
+        hidden.requires_grad_(learns_hidden)
+        (3 * loss_of(hidden, head, bias if with_bias else None)).backward()
+        return [t.grad for t in (hidden, head, bias)]
+
+    found = gradients(lambda h, w, b: cross_entropy_sum(h, w, targets, bias=b))
+    plain = gradients(
+        lambda h, w, b: torch.nn.functional.cross_entropy(
+            torch.nn.functional.linear(h, w, b), targets, reduction="sum"
+        )
+    )
+    for one, two in zip(found, plain, strict=True):
+        assert (one is None) == (two is None)
+        if one is not None:
+            torch.testing.assert_close(one, two)
+
+
+def test_under_autocast_the_loss_is_in_float32_and_so_are_the_gradients_of_float32_weights():
+    hidden, head = torch.randn(9, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
+    targets = torch.arange(9)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = cross_entropy_sum(hidden, head, targets)
+    loss.backward()
+    assert {loss.dtype, hidden.grad.dtype, head.grad.dtype} == {torch.float32}
+    exact = torch.nn.functional.cross_entropy(hidden @ head.T, targets, reduction="sum")
+    assert float(loss.detach()) == pytest.approx(float(exact.detach()), rel=1e-2)
+    (wanted,) = torch.autograd.grad(exact, head)
+    assert float((head.grad - wanted).norm() / wanted.norm()) < 2e-2

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+from transformers import AttentionInterface
 
+from burnish.training import packed_model
 from burnish.training.loss import PLAIN, LossTerms
 from burnish.training.packed_model import PackedModel
-from burnish.training.packing import pack
+from burnish.training.packing import pack, pad_row
 from tests.training.family import (
     FAMILY,
     OTHERS,
@@ -114,3 +119,113 @@ def test_a_record_alone_is_given_without_positions():
         found = PackedModel(NoPositions()).loss_sum(row)
         torch.testing.assert_close(found, PackedModel(build("Llama")).loss_sum(row))
     assert asked == [False]
+
+
+# --- the attention of the model's own forward ------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["eager", "sdpa"])
+@pytest.mark.parametrize("length", [0, 64], ids=["as they come", "padded to 64"])
+def test_every_attention_keeps_the_records_of_a_row_apart(name, length):
+    model = adapted(build("Qwen2")).double()
+    loss, gradients = one_by_one(model, RECORDS)
+    model.get_base_model().set_attn_implementation(name)
+    rows = [pad_row(row, length or 1) for row in pack(RECORDS, 64, share_prefixes=False)]
+    packed, packed_gradients = by_rows(model, PackedModel(model).loss_sum, rows)
+    assert packed == pytest.approx(loss, rel=1e-6)
+    assert worst_difference(packed_gradients, gradients) < 1e-5
+
+
+@pytest.mark.slow  # it is compiled
+def test_flex_attention_keeps_the_records_of_a_row_apart():
+    # On a CPU it has no backward pass; gradients are compared where there is a GPU (tests/gpu).
+    model = adapted(build("Qwen2", hidden_size=96))  # flex_attention wants heads of 16 and more
+    expected, _ = one_by_one(model, RECORDS)
+    model.get_base_model().set_attn_implementation("flex_attention")
+    rows = [pad_row(row, 128) for row in pack(RECORDS, 128, share_prefixes=False)]
+    with torch.no_grad():
+        found = sum(float(PackedModel(model).loss_sum(row)) for row in rows)
+    assert found / sum(len(row.targets) for row in rows) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.fixture
+def flash(monkeypatch):
+    """Stands in for flash-attn: every record by itself, told apart by the places they begin at."""
+    asked = []
+
+    def forward(module, query, key, value, attention_mask, scaling=None, **told):
+        assert attention_mask is None
+        assert told["cu_seq_lens_q"] is told["cu_seq_lens_k"]
+        assert told["cu_seq_lens_q"].dtype == torch.int32
+        assert told["max_length_q"] == told["max_length_k"]
+        ends = told["cu_seq_lens_q"].tolist()
+        asked.append((ends, told["max_length_q"]))
+        parts = [
+            scaled_dot_product_attention(
+                *(x[:, :, start:stop] for x in (query, key, value)),
+                is_causal=True,
+                scale=scaling,
+                enable_gqa=True,
+            )
+            for start, stop in pairwise(ends)
+        ]
+        return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, "flash_attention_2", forward)
+    return asked
+
+
+def take_flash(model):
+    model.get_base_model().config._attn_implementation_internal = "flash_attention_2"
+
+
+@pytest.mark.parametrize("length", [0, 64], ids=["as they come", "padded to 64"])
+def test_flash_attention_is_told_where_records_begin(flash, length):
+    model = adapted(build("Qwen2")).double()
+    loss, gradients = one_by_one(model, RECORDS)
+    take_flash(model)
+    # 5, 4 + 40, 17, 4 + 9 and 33 tokens: rows of 44 + 17 and 33 + 13 + 5.
+    rows = [pad_row(row, length or 1) for row in pack(RECORDS, 64, share_prefixes=False)]
+    packed, packed_gradients = by_rows(model, PackedModel(model).loss_sum, rows)
+    assert packed == pytest.approx(loss, rel=1e-6)
+    assert worst_difference(packed_gradients, gradients) < 1e-5
+    end = [64] if length else []
+    first, second = ([0, 44, 61, *end], 44), ([0, 33, 46, 51, *end], 33)
+    assert flash == [first, first, second, second]  # both layers of each
+
+
+def test_a_record_alone_is_told_of_too_so_that_no_layer_looks_for_others(flash):
+    model = adapted(build("Qwen2"))
+    take_flash(model)
+    (row,) = pack(RECORDS[:1], 64, share_prefixes=False)
+    PackedModel(model).loss_sum(row)
+    assert flash == [([0, 5], 5)] * 2
+
+
+def test_other_attentions_and_models_that_take_no_such_words_are_not_told():
+    class Old:
+        config = SimpleNamespace(
+            get_text_config=lambda: SimpleNamespace(_attn_implementation="flash_attention_2")
+        )
+
+        def forward(self, input_ids, position_ids=None, use_cache=None):
+            raise NotImplementedError
+
+    (row,) = pack(RECORDS[:1], 64, share_prefixes=False)
+    assert packed_model._boundaries(Old(), row) == {}
+    assert packed_model._boundaries(build("Qwen2"), row) == {}
+
+
+def test_what_runs_the_model_can_be_replaced():
+    seen = []
+
+    def run(module, **inputs):
+        seen.append(sorted(inputs))
+        return module(**inputs, use_cache=False)
+
+    model = model_of("qwen2")
+    (row,) = pack(RECORDS[:2], 64, share_prefixes=False)
+    torch.testing.assert_close(
+        PackedModel(model, run).loss_sum(row), PackedModel(model).loss_sum(row)
+    )
+    assert seen == [["input_ids", "position_ids"]]

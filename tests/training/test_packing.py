@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from burnish.conversation import IGNORE_INDEX
 from burnish.training.llama.attention import Segment
-from burnish.training.packing import MIN_PREFIX, pack
+from burnish.training.packing import MIN_PREFIX, pack, pad_row
 
 
 def record(length, *, first=100, learned=1):
@@ -189,3 +189,50 @@ def test_every_record_is_in_one_row_whole_and_in_order(records, row_length, shar
     assert pack(records, row_length, share_prefixes=share)[0].segments == rows[0].segments
     if not share:
         assert sum(map(len, rows)) == sum(len(ids) for ids, _ in records)
+
+
+def first_fit(lengths, row_length):
+    """First fit decreasing, as it is written: rows of record numbers."""
+    rows = []
+    for record in sorted(range(len(lengths)), key=lambda r: (-lengths[r], r)):
+        for row in rows:
+            if sum(lengths[r] for r in row) + lengths[record] <= row_length:
+                row.append(record)
+                break
+        else:
+            rows.append([record])
+    return rows
+
+
+@given(st.lists(st.integers(1, 12), max_size=40), st.integers(1, 20))
+def test_every_record_goes_into_the_first_row_with_room(lengths, row_length):
+    records = [record(n, first=1000 * i) for i, n in enumerate(lengths)]
+    found = [
+        [
+            i // 1000
+            for i, p in zip(row.input_ids.tolist(), row.position_ids.tolist(), strict=True)
+            if p == 0
+        ]
+        for row in pack(records, row_length, share_prefixes=False)
+    ]
+    assert found == first_fit(lengths, row_length)
+
+
+# --- rows of one length ----------------------------------------------------------------------
+
+
+def test_a_row_is_padded_by_tokens_of_a_segment_of_their_own_that_carry_no_loss():
+    (row,) = pack([record(2, first=50), record(3)], 8, share_prefixes=False)
+    padded = pad_row(row, 8)
+    assert padded.input_ids.tolist() == [100, 101, 102, 50, 51, 0, 0, 0]
+    assert padded.position_ids.tolist() == [0, 1, 2, 0, 1, 0, 0, 0]
+    assert padded.segments == (*row.segments, Segment(5, 8))
+    assert padded.predictors.tolist() == row.predictors.tolist() == [1, 3]
+    assert padded.targets.tolist() == [102, 51]
+    assert padded.num_tokens == 5
+
+
+@pytest.mark.parametrize("length, padded", [(7, 8), (8, 8), (9, 16), (17, 24)])
+def test_a_longer_row_is_padded_to_the_next_multiple(length, padded):
+    (row,) = pack([record(length)], 8, share_prefixes=False)
+    assert len(pad_row(row, 8)) == padded

@@ -1,75 +1,163 @@
-import numpy as np
 import pytest
 import torch
 from peft import get_peft_model
 from torch._subclasses.fake_tensor import FakeTensor
 
 from burnish.models.lora import lora_config
-from burnish.planning.batches import Batch
 from burnish.planning.live import LiveBytes
-from burnish.planning.outlook import with_settings
 from burnish.planning.step import Setting, step_bytes
-from burnish.recipe import DataSection, LoraSettings, Recipe, Source, TrainSection
+from burnish.recipe import LoraSettings
+from burnish.training import rehearsal
+from burnish.training.accumulation import Packing
 from burnish.training.llama.attention import _future
 from burnish.training.rehearsal import rehearsed_loop
 from tests.conftest import tiny_llama
+from tests.planning.made_up import batch, recipe_with, records
 
-RECIPE = Recipe(data=DataSection(sources=[Source(path="rows.json")]))
 LORA = LoraSettings(r=4)
-BATCH = Batch(1, 60, 30, padded=False)
 
 
-def loop_of(**settings):
-    return rehearsed_loop(TrainSection(**settings), "cpu")
+@pytest.fixture
+def lanes(monkeypatch):
+    """Sets how many threads this machine has."""
+    return lambda number: monkeypatch.setattr(rehearsal, "set_threads", lambda: number)
 
 
-def setting_of(config, *, checkpointing=False):
-    return Setting(config, LORA, None, torch.float32, checkpointing)
+@pytest.fixture(autouse=True)
+def one_lane(lanes):
+    lanes(1)
+
+
+def loop_of(config=None, on="cpu", processes=1, **changes):
+    settings = {f"train__{name}": value for name, value in changes.items()}
+    return rehearsed_loop(recipe_with(**settings), config or tiny_llama(300).config, on, processes)
+
+
+def setting_of(config):
+    return Setting(config, LORA, None, torch.float32)
 
 
 @pytest.mark.parametrize("backend", ["fast", "transformers"])
-def test_a_row_on_fake_tensors_takes_what_a_real_one_takes(backend):
+def test_a_row_on_fake_tensors_takes_what_a_packed_one_takes(backend):
     config = tiny_llama(300, num_hidden_layers=6).config
-    planned = step_bytes(setting_of(config), BATCH, loop_of(backend=backend))
+    loop = loop_of(config, backend=backend)
+    some = records((70, 20), (30, 10), (20, 15))
+    (row,) = loop.rows(some).batches
+    planned = step_bytes(setting_of(config), row, loop)
     model = get_peft_model(tiny_llama(300, num_hidden_layers=6), lora_config(LORA)).train()
+    run = loop.run(model, 0)
     with LiveBytes([*model.parameters(), *model.buffers()]) as live:
-        loss = loop_of(backend=backend).loss(model, BATCH)
-        loss().backward()
+        run(some)
+    # The gradients stay, and are counted with what is kept while the last of them is made.
     assert planned.total == pytest.approx(live.peak, rel=0.1)
 
 
 def test_recomputing_keeps_less():
     config = tiny_llama(300, num_hidden_layers=20).config
     plain, again = (
-        step_bytes(setting_of(config, checkpointing=c), BATCH, loop_of()) for c in (False, True)
+        step_bytes(setting_of(config), batch(60, 30), loop_of(), number) for number in (0, 20)
     )
     assert again.total < plain.total / 2
 
 
 def test_no_tensor_without_data_is_left_in_the_caches():
-    step_bytes(setting_of(tiny_llama(300).config), BATCH, loop_of(backend="fast"))
+    step_bytes(setting_of(tiny_llama(300).config), batch(60, 30), loop_of(backend="fast"))
     assert not isinstance(_future(60, torch.device("cpu")), FakeTensor)
 
 
+def lengths(rows):
+    return list(rows.lengths)
+
+
 def test_rows_are_packed_by_the_step_and_one_record_each_without_packing():
-    lengths = np.array([400] * 8)
-    loop = loop_of()
-    assert list(loop.training(RECIPE, lengths, lengths).lengths) == [800] * 4
-    apart = with_settings(RECIPE, {"train.packing": False})
-    assert list(loop.training(apart, lengths, lengths).lengths) == [400] * 8
-    assert list(loop.validation(RECIPE, lengths, lengths).lengths) == [800] * 4
+    eight = records(*[(400, 200)] * 16)
+    assert lengths(loop_of().training(eight)) == [800] * 8
+    assert lengths(loop_of(packing=False).training(eight)) == [400] * 16
+    assert lengths(loop_of().validation(eight)) == [800] * 8
+
+
+def test_a_row_has_the_segments_and_the_loss_that_packing_gave_it():
+    (row,) = loop_of().rows(records((70, 20), (30, 10))).batches
+    assert (row.length, row.supervised) == (100, 30)
+    assert row.segments == ((0, 70, 0, 0), (70, 100, 0, 0))
+
+
+def test_what_records_share_is_computed_once_on_the_fast_path():
+    shared = [([7] * 50 + [n] * 20, [-100] * 55 + [n] * 15) for n in range(3)]
+    (fast,) = loop_of(backend="fast").rows(shared).batches
+    (own,) = loop_of(backend="transformers").rows(shared).batches
+    (apart,) = loop_of(share_prefixes=False).rows(shared).batches
+    assert (fast.length, own.length, apart.length) == (50 + 3 * 20, 210, 210)
+    assert fast.supervised == own.supervised == 45
+
+
+def test_attention_computes_blocks_of_its_record_or_the_square_of_the_row():
+    two = records((64, 20), (64, 10))
+    (fast,) = loop_of(backend="fast").rows(two).batches
+    (own,) = loop_of(backend="transformers").rows(two).batches
+    # A block of 64 queries sees its 64 keys.
+    assert fast.scores == 2 * 64 * 64
+    assert own.scores == 128**2
+
+
+def test_rows_go_side_by_side_where_there_are_several_threads(lanes):
+    lanes(2)
+    rows = loop_of(backend="fast").rows(records(*[(400, 200)] * 8))
+    # Four records a lane, in rows of 512 tokens.
+    assert rows.lanes == 2
+    assert lengths(rows) == [400] * 8
+    assert loop_of(backend="transformers").rows(records(*[(400, 200)] * 8)).lanes == 1
+    # 256 tokens are not worth a second lane.
+    assert loop_of(backend="fast").rows(records((200, 9), (56, 9))).lanes == 1
+
+
+def test_of_several_processes_each_takes_its_part_of_a_step():
+    rows = loop_of(processes=2).training(records(*[(400, 200)] * 16))
+    assert lengths(rows) == [800] * 4
 
 
 def test_smaller_micro_batches_are_shorter_rows():
-    assert loop_of().smaller(RECIPE) == [
-        {"train.row_length": 512},
-        {"train.row_length": 256},
-    ]
-    assert loop_of().smaller(with_settings(RECIPE, {"train.packing": False})) == []
+    assert loop_of().smaller == ({"train.row_length": 512}, {"train.row_length": 256})
+    assert loop_of(packing=False).smaller == ()
 
 
-def test_a_gpu_takes_the_models_own_forward():
-    config = tiny_llama(300).config
-    auto = rehearsed_loop(TrainSection(), "cuda")
-    own = loop_of(backend="transformers")
-    assert step_bytes(setting_of(config), BATCH, auto) == step_bytes(setting_of(config), BATCH, own)
+@pytest.mark.parametrize(
+    ("settings", "on", "name"),
+    [
+        ({}, "cpu", "fast"),
+        ({}, "cuda", "transformers"),
+        ({"backend": "fast"}, "cuda", "fast"),
+        ({"backend": "transformers"}, "cpu", "transformers"),
+        ({"torch_compile": True}, "cpu", "transformers"),
+        ({"lora": {"lora_dropout": 0.1}}, "cpu", "transformers"),
+    ],
+)
+def test_the_backend_is_the_one_that_the_trainer_would_take(settings, on, name):
+    assert loop_of(on=on, **settings).name == name
+
+
+def test_a_model_that_is_not_llama_like_takes_its_own_forward():
+    from transformers import GPTNeoXConfig
+
+    config = GPTNeoXConfig(
+        vocab_size=100,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+    )
+    assert loop_of(config).name == "transformers"
+
+
+def test_the_trainers_own_packing_is_asked():
+    train = recipe_with(train__row_length=99, train__share_prefixes=False).train
+    packer = rehearsal._Packer(train, "fast", 1)
+    assert packer.packing == Packing(99, is_on=True, share_prefixes=False)
+
+
+def test_the_rate_is_a_share_of_this_machines_in_the_models_products():
+    model = get_peft_model(tiny_llama(300), lora_config(LORA))
+    rate, how = loop_of(backend="fast").rate(model, torch.float32)
+    assert rate > 1e7
+    assert how.startswith("an estimate: 75% of this machine's ")
+    assert how.endswith(" GFLOP/s in float32")

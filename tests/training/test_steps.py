@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.training.steps import StepBatches
+from burnish.training.steps import RankShare, StepBatches, deal
 
 
 def batches(lengths, *, records=4, tokens=None, seed=0, epoch=0):
@@ -73,3 +73,42 @@ def test_by_tokens_a_step_is_off_by_less_than_a_record(lengths, tokens):
 
 def test_a_step_of_fewer_tokens_than_a_record_has_one_record():
     assert [len(step) for step in batches([100, 3, 50], tokens=1)] == [1, 1, 1]
+
+
+# --- what a rank takes -----------------------------------------------------------------------
+
+
+def test_records_are_dealt_so_that_shares_have_about_as_many_tokens():
+    # 9 -> first, 7 -> second, 5 -> second (7 < 9), 4 -> first (9 < 12), 1 -> second (12 < 13)
+    assert deal([4, 9, 1, 7, 5], 2) == [[0, 1], [2, 3, 4]]
+    assert deal([3, 3, 3], 2) == [[0, 2], [1]]
+    assert deal([3], 2) == [[0], []]
+    assert deal([2, 1], 1) == [[0, 1]]
+
+
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 5])
+def test_all_ranks_together_take_every_step_whole_and_in_its_order(num_ranks):
+    lengths = [3, 8, 5, 1, 9, 2, 4, 7, 6, 10]
+    steps = StepBatches(lengths, records=4, tokens=None, seed=1)
+    shares = [RankShare(steps, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+    assert {len(share) for share in shares} == {3}
+    for step, taken in zip(steps, zip(*shares, strict=True), strict=True):
+        assert sorted(index for own in taken for index in own) == sorted(step)
+        assert all(own == [index for index in step if index in own] for own in taken)
+    if num_ranks == 1:
+        assert list(shares[0]) == list(steps)
+
+
+def test_the_last_step_with_fewer_records_than_ranks_leaves_some_without():
+    steps = StepBatches([5] * 5, records=4, tokens=None, seed=1)
+    last = [list(RankShare(steps, rank=rank, num_ranks=3))[-1] for rank in range(3)]
+    assert [len(own) for own in last] == [1, 0, 0]
+
+
+def test_the_epoch_of_a_share_is_that_of_its_steps():
+    steps = StepBatches([1] * 8, records=8, tokens=None, seed=1)
+    share = RankShare(steps, rank=0, num_ranks=2)
+    first = list(share)
+    share.set_epoch(1)
+    assert list(share) != first
+    assert share.batch_sampler is steps

@@ -16,8 +16,10 @@ from burnish.recipe import TrainSection
 from burnish.recipe_file import load_recipe
 from burnish.run_dir import RunDir
 from burnish.training import metrics as metrics_module
+from burnish.training.arguments import training_arguments
 from burnish.training.checkpoint import checkpoints
-from burnish.training.train import train, training_arguments
+from burnish.training.journal import read_lines
+from burnish.training.train import train
 from tests.conftest import write_recipe
 
 TRAIN = {
@@ -136,7 +138,7 @@ def test_without_validation_rows_nothing_evaluates_and_no_best_is_sought(tmp_pat
 def test_the_learning_rate_warms_up_and_falls_as_the_scheduler_says(tmp_path, tiny_model):
     settings = {"lr_scheduler_type": "linear", "warmup_steps": 2, "max_steps": 6}
     _, run = go(prepared(tmp_path, tiny_model, settings))
-    lines = metrics_module.read_metrics(run.folder("train") / "metrics.jsonl")
+    lines = read_lines(run.folder("train") / "metrics.jsonl")
     rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
     assert rates == pytest.approx([0.0, 0.005, 0.01, 0.0075, 0.005, 0.0025])
 
@@ -158,7 +160,7 @@ def test_weight_decay_and_seed_change_the_adapter(tmp_path, tiny_model):
 def test_a_run_reports_what_its_files_hold(tmp_path, tiny_model):
     report, run = go(prepared(tmp_path, tiny_model))
     folder = run.folder("train")
-    lines = metrics_module.read_metrics(folder / "metrics.jsonl")
+    lines = read_lines(folder / "metrics.jsonl")
     train_losses = [line["train/loss"] for line in lines if "train/loss" in line]
     validation = {
         line["step"]: line["validation/loss"] for line in lines if "validation/loss" in line
@@ -214,7 +216,7 @@ def test_an_empty_validation_split_trains_without_evaluation(tmp_path, tiny_mode
     report, run = go(loaded)
     assert report.validation_loss is None
     assert report.best_step is None
-    lines = metrics_module.read_metrics(run.folder("train") / "metrics.jsonl")
+    lines = read_lines(run.folder("train") / "metrics.jsonl")
     assert not any("validation/loss" in line for line in lines)
 
 
@@ -229,7 +231,7 @@ def test_bfloat16_and_gradient_checkpointing_work_on_any_machine(tmp_path, tiny_
 
 
 def losses(run):
-    lines = metrics_module.read_metrics(run.folder("train") / "metrics.jsonl")
+    lines = read_lines(run.folder("train") / "metrics.jsonl")
     names = ("train/loss", "validation/loss")
     return [line[name] for line in lines for name in names if name in line]
 
@@ -308,6 +310,64 @@ def test_tensorboard_gets_the_losses_where_it_is_installed(tmp_path, tiny_model)
     assert list(run.path.rglob("events.out.tfevents*"))
 
 
+# --- health and samples ----------------------------------------------------------------------
+
+
+def test_samples_are_written_at_each_evaluation_and_change_nothing_of_the_adapter(
+    tmp_path, tiny_model
+):
+    _, plain = go(prepared(tmp_path / "plain", tiny_model, {"num_train_epochs": 2}))
+    settings = {"num_train_epochs": 2, "samples": 2, "samples_max_new_tokens": 6}
+    _, run = go(prepared(tmp_path / "sampled", tiny_model, settings))
+    name = "adapter_model.safetensors"
+    assert (run.adapter / name).read_bytes() == (plain.adapter / name).read_bytes()
+    lines = read_lines(run.folder("train") / "samples.jsonl")
+    assert [line["step"] for line in lines] == [4, 4, 8, 8]
+    assert len({line["origin"] for line in lines}) == 2
+    assert all(line["reference"].startswith("Answer") for line in lines)
+    assert not (plain.folder("train") / "samples.jsonl").exists()
+
+
+def test_a_row_that_is_not_finite_is_named_by_file_and_line(tmp_path, tiny_model, monkeypatch):
+    from burnish.training.accumulation import Accumulation
+
+    loaded = prepared(tmp_path, tiny_model)
+    from datasets import load_from_disk
+
+    row = load_from_disk(str(RunDir(loaded.run_dir).split("train")))[7]
+    for name in ("backward", "loss_sum"):
+        original = getattr(Accumulation, name)
+
+        def spoilt(self, records, _original=original, **rest):
+            result = _original(self, records, **rest)
+            return result * (float("nan") if row["input_ids"] in [r[0] for r in records] else 1)
+
+        monkeypatch.setattr(Accumulation, name, spoilt)
+    with pytest.raises(TrainingError) as caught:
+        go(loaded)
+    assert caught.value.problem.endswith(f"Not finite alone: {row['origin']}.")
+    assert row["origin"].startswith("rows.json:")
+
+
+def test_the_share_of_the_limit_is_in_the_lines_and_the_report(tmp_path, tiny_model, capfd):
+    report, run = go(prepared(tmp_path, tiny_model, {"max_steps": 2}))
+    lines = read_lines(run.folder("train") / "metrics.jsonl")
+    assert all(0 < line["mfu"] < 1.5 for line in lines if "train/loss" in line)
+    assert 0 < report.mfu < 1.5
+    assert report.skipped_steps == 0
+    assert f"{report.mfu:.0%} of what matrix products alone would allow" in capfd.readouterr().err
+
+
+def test_a_threshold_stops_a_run_whose_loss_falls_too_little(tmp_path, tiny_model, capfd):
+    settings = {"num_train_epochs": 5, "early_stopping_patience": 1}
+    whole, _ = go(prepared(tmp_path / "whole", tiny_model, settings))
+    assert whole.steps == 20
+    settings |= {"early_stopping_threshold": 100.0}
+    stopped, _ = go(prepared(tmp_path / "stopped", tiny_model, settings))
+    assert stopped.steps == 8
+    assert "step 8: training ends here, because the last evaluation" in capfd.readouterr().err
+
+
 # --- runs that end early ---------------------------------------------------------------------
 
 
@@ -332,10 +392,10 @@ def test_an_interrupted_run_goes_on_to_the_very_same_adapter(
     assert f"going on from checkpoint-{step // 4 * 4}" in capfd.readouterr().err
     name = "adapter_model.safetensors"
     assert (run.adapter / name).read_bytes() == (whole_run.adapter / name).read_bytes()
-    changing = {"adapter", "useful_tokens_per_second", "peak_memory_gib"}
+    changing = {"adapter", "useful_tokens_per_second", "peak_memory_gib", "mfu"}
     assert resumed.model_dump(exclude=changing) == whole.model_dump(exclude=changing)
     steps = [
-        [line["step"] for line in metrics_module.read_metrics(r.folder("train") / "metrics.jsonl")]
+        [line["step"] for line in read_lines(r.folder("train") / "metrics.jsonl")]
         for r in (run, whole_run)
     ]
     assert steps[0] == steps[1]
@@ -370,7 +430,7 @@ def test_a_finished_run_that_is_called_again_trains_nothing_and_reports_the_same
     first, run = go(loaded)
     weights = (run.adapter / "adapter_model.safetensors").read_bytes()
     second, _ = go(loaded)
-    changing = {"useful_tokens_per_second", "peak_memory_gib"}
+    changing = {"useful_tokens_per_second", "peak_memory_gib", "mfu"}
     assert second.model_dump(exclude=changing) == first.model_dump(exclude=changing)
     assert (run.adapter / "adapter_model.safetensors").read_bytes() == weights
 
@@ -390,7 +450,7 @@ def test_a_crash_while_a_checkpoint_is_written_leaves_the_one_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(BurnishTrainer, "_save_rng_state", full_disk)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(TrainingError, match="No space left"):
             go(loaded)
     run = RunDir(loaded.run_dir)
     assert [p.name for p in run.checkpoints.iterdir()] == ["checkpoint-4"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +16,15 @@ from transformers import Trainer
 
 from burnish.errors import TrainingError
 from burnish.recipe import LoraSettings, TrainSection
+from burnish.training.accumulation import Accumulation, Packing
 from burnish.training.adapter import add_adapter
+from burnish.training.arguments import training_arguments
 from burnish.training.backends import choose_backend
+from burnish.training.health import Health
+from burnish.training.journal import HEALTH_NAME, read_lines
 from burnish.training.loss import PLAIN, LossTerms
 from burnish.training.steps import StepBatches
-from burnish.training.train import training_arguments
-from burnish.training.trainer import BurnishTrainer, Packing
+from burnish.training.trainer import BurnishTrainer
 from tests.conftest import tiny_llama
 
 
@@ -60,12 +65,20 @@ def trainer_for(tmp_path, model, examples, validation=(), terms=PLAIN, **setting
     return BurnishTrainer(
         model=model,
         args=training_arguments(section, tmp_path, has_validation=bool(validation)),
-        train_dataset=[{"input_ids": i, "labels": labels} for i, labels in examples],
+        train_dataset=[
+            {"input_ids": i, "labels": labels, "origin": f"rows.json:{number}"}
+            for number, (i, labels) in enumerate(examples, start=1)
+        ],
+        health=Health(tmp_path / HEALTH_NAME, section.bad_steps),
         eval_dataset=examples if validation else None,
         validation=validation,
         keep=2,
-        backend=backend,
-        packing=Packing(section.row_length, section.packing, section.share_prefixes),
+        accumulation=Accumulation(
+            backend,
+            Packing(section.row_length, section.packing, section.share_prefixes),
+            [p for p in model.parameters() if p.requires_grad],
+            torch.device("cpu"),
+        ),
         steps=StepBatches(
             [len(ids) for ids, _ in examples],
             records=section.per_device_train_batch_size * section.gradient_accumulation_steps,
@@ -178,14 +191,13 @@ def test_the_validation_loss_does_not_depend_on_the_batch_size(tmp_path, size, r
 def seen_batches(trainer):
     """The records of every step, as training takes them."""
     seen = []
-    original = trainer._packing.rows
+    original = trainer._accumulation.backward
 
-    class Watching:
-        def rows(self, records, backend):
-            seen.append(sorted(tuple(ids) for ids, _ in records))
-            return original(records, backend)
+    def watching(records, **rest):
+        seen.append(sorted(tuple(ids) for ids, _ in records))
+        return original(records, **rest)
 
-    trainer._packing = Watching()
+    trainer._accumulation.backward = watching
     trainer.train()
     return seen
 
@@ -256,6 +268,138 @@ def test_a_gradient_that_is_not_finite_in_a_later_step_stops_the_run_before_the_
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
+BAD = 31
+"""A token whose embedding is not finite, so that its row alone is not finite."""
+
+
+def spoilt(tmp_path, bad_rows, **settings):
+    """A trainer of eight rows, two a step, of which some hold the bad token; the head is whole."""
+    torch.manual_seed(0)
+    base = tiny_llama(32, tie_word_embeddings=False)
+    model = add_adapter(base, LoraSettings(r=2), gradient_checkpointing=False)
+    examples = [([min(i, 30) for i in ids], labels) for ids, labels in rows()]
+    trainer = trainer_for(
+        tmp_path,
+        model,
+        [(ids, [min(label, 30) for label in labels]) for ids, labels in examples],
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=1,
+        logging_steps=1,
+        learning_rate=1e-2,
+        warmup_ratio=0,
+        **settings,
+    )
+    with torch.no_grad():
+        base.get_input_embeddings().weight[BAD] = float("nan")
+    for row in bad_rows:
+        trainer.train_dataset[row - 1]["input_ids"][0] = BAD
+    return trainer
+
+
+def weights_by_step(trainer):
+    """The weights that learn behind every step."""
+    from transformers import TrainerCallback
+
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_step_end(self, args, state, control, model=None, **_):
+            learning = [p for p in model.parameters() if p.requires_grad]
+            seen.append(torch.cat([p.detach().flatten() for p in learning]))
+
+    trainer.add_callback(Look())
+    return seen
+
+
+def test_a_bad_row_stops_the_run_and_is_named_among_the_rows_of_its_step(tmp_path):
+    trainer = spoilt(tmp_path, [5])
+    with pytest.raises(TrainingError) as caught:
+        trainer.train()
+    assert "the loss is nan; nothing was updated by it. Its 2 rows: " in caught.value.problem
+    assert caught.value.problem.endswith(" Not finite alone: rows.json:5.")
+    (line,) = read_lines(tmp_path / HEALTH_NAME)
+    assert line["stopped"] is True
+    assert (len(line["rows"]), line["not_finite_alone"]) == (2, ["rows.json:5"])
+
+
+@pytest.mark.parametrize("backend", ["fast", "transformers"])
+def test_a_step_that_is_passed_over_updates_nothing_and_counts_for_nothing(
+    tmp_path, capfd, backend
+):
+    trainer = spoilt(tmp_path, [5], bad_steps="skip", weight_decay=0.1, backend=backend)
+    seen = weights_by_step(trainer)
+    trainer.train()
+    (line,) = read_lines(tmp_path / HEALTH_NAME)
+    bad = line["step"]
+    moved = [not torch.equal(a, b) for a, b in itertools.pairwise(seen)]
+    assert moved == [step != bad for step in range(2, 5)]
+    assert trainer.state.global_step == len(seen) == 4
+    assert (trainer.counters.skipped, trainer.counters.skipped_in_a_row) == (1, int(bad == 4))
+    assert {int(state["step"]) for state in trainer.optimizer.state.values()} == {3}
+    assert len(trainer.counters.recent) == 3
+    logged = {line["step"] for line in trainer.state.log_history if "loss" in line}
+    assert logged == {1, 2, 3, 4} - {bad}
+    assert f"warning: step {bad} is passed over: the loss is nan" in capfd.readouterr().err
+
+
+def test_a_mean_loss_is_that_of_the_steps_that_were_taken(tmp_path):
+    trainer = spoilt(tmp_path, [5], bad_steps="skip")
+    trainer.args.logging_steps = trainer.state.logging_steps = 4
+    trainer.train()
+    (logged,) = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    assert logged == pytest.approx(trainer.counters.loss / 3)
+    assert logged == pytest.approx(sum(trainer.counters.recent) / 3)
+
+
+def test_six_bad_steps_in_a_row_stop_a_run_that_passes_over_them(tmp_path):
+    trainer = spoilt(tmp_path, range(1, 9), bad_steps="skip", num_train_epochs=2)
+    with pytest.raises(TrainingError, match="step 6: 6 steps in a row were no good") as caught:
+        trainer.train()
+    assert "it is the weights rather than a row" in caught.value.problem
+
+
+def test_a_row_whose_gradient_alone_is_not_finite_is_found_too(tmp_path):
+    trainer = spoilt(tmp_path, [])
+    weight = next(p for n, p in trainer.model.named_parameters() if "lora_B" in n)
+    original = trainer._accumulation.backward
+
+    def backward(records, **rest):
+        loss = original(records, **rest)
+        if any(ids == trainer.train_dataset[2]["input_ids"] for ids, _ in records):
+            weight.grad[0, 0] = float("inf")
+        return loss
+
+    trainer._accumulation.backward = backward
+    with pytest.raises(TrainingError, match="the gradient is not finite") as caught:
+        trainer.train()
+    assert caught.value.problem.endswith(" Not finite alone: rows.json:3.")
+
+
+def test_a_step_with_nothing_to_learn_from_says_so_with_its_rows(tmp_path):
+    trainer = trainer_for(
+        tmp_path, adapted(), rows(), per_device_train_batch_size=1, gradient_accumulation_steps=1
+    )
+    for row in trainer.train_dataset[:3]:
+        row["labels"] = [-100] * len(row["labels"])
+    with pytest.raises(TrainingError) as caught:
+        trainer.train()
+    assert caught.value.problem.startswith("the step has no token to learn from; nothing was")
+    assert re.search(r"Its row: rows\.json:[123]\.$", caught.value.problem)
+    assert "learning_rate" not in caught.value.remedy
+
+
+def test_a_loss_far_above_the_others_is_noted_with_its_rows_and_training_goes_on(tmp_path):
+    trainer = trainer_for(
+        tmp_path, adapted(), rows(), per_device_train_batch_size=4, gradient_accumulation_steps=1
+    )
+    trainer.counters.recent = [0.5] * 30
+    trainer.train()
+    lines = read_lines(tmp_path / HEALTH_NAME)
+    assert [line["event"] for line in lines] == ["loss_spike"] * 2
+    assert sorted(lines[0]["rows"] + lines[1]["rows"]) == [f"rows.json:{n}" for n in range(1, 9)]
+    assert trainer.state.global_step == 2
+
+
 def test_a_run_without_gradients_is_refused(tmp_path):
     model = adapted()
     for module in model.modules():
@@ -268,9 +412,6 @@ def test_a_run_without_gradients_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "name, parameters",
     [
-        ("_get_output_dir", ["self", "trial"]),
-        ("_save_checkpoint", ["self", "model", "trial"]),
-        ("_load_best_model", ["self"]),
         ("get_train_dataloader", ["self"]),
         ("training_step", ["self", "model", "inputs", "num_items_in_batch"]),
         ("evaluate", ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"]),
@@ -281,10 +422,7 @@ def test_the_methods_that_are_replaced_still_have_the_signatures_relied_on(name,
     assert list(inspect.signature(getattr(BurnishTrainer, name)).parameters) == parameters
 
 
-def test_stock_saving_still_asks_for_its_folder_where_it_is_replaced():
-    source = inspect.getsource(Trainer._save_checkpoint)
-    assert "self._get_output_dir(" in source
-    assert "best_model_checkpoint" in inspect.getsource(Trainer._load_best_model)
+def test_stock_training_still_takes_a_loss_that_is_scaled():
     assert "loss_is_scaled_for_ga" in inspect.getsource(Trainer.training_step)
 
 
@@ -334,3 +472,39 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
         for name, weight in expected.items():
             torch.testing.assert_close(state[name], weight, rtol=0, atol=1e-5)
             assert torch.equal(state[name], results[2][0][0][name])
+
+
+BAD_RANK = """
+import os
+import sys
+from pathlib import Path
+from burnish.errors import TrainingError
+from tests.training.test_trainer import spoilt
+folder = Path(sys.argv[1])
+rank = os.environ["RANK"]
+trainer = spoilt(folder / rank, [5])
+try:
+    trainer.train()
+except TrainingError as error:
+    (folder / f"{rank}.txt").write_text(f"{trainer.state.global_step} {error.problem}")
+"""
+
+
+@pytest.mark.slow
+def test_a_bad_row_on_one_rank_stops_both_before_the_same_update(tmp_path):
+    script = tmp_path / "rank.py"
+    script.write_text(BAD_RANK, encoding="utf-8")
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, *launch, str(script), str(tmp_path)]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in (0, 1))
+    assert first == second
+    assert " the loss is nan; nothing was updated by it. Its 2 rows: " in first
+    assert first.endswith(" Not finite alone: rows.json:5.")
+    lines = [read_lines(tmp_path / str(rank) / HEALTH_NAME) for rank in (0, 1)]
+    assert lines[0] == lines[1]

@@ -130,7 +130,7 @@ def _look_over(target: str, recipe: Recipe, folder: Path) -> _Seen:
         raise DataError(target, "there is no row in this file.", "Check that it is the right one.")
     repeats = find_repeats(folder / "ledger.jsonl")
     settings = Settings.of(section, names_of(recipe.data.sources), origins_of(repeats))
-    tally, tokens = Tally(), TokenCounter(recipe.model, counts.num_kept)
+    tally, tokens = Tally(), TokenCounter(recipe.model, recipe.prepare, counts.num_kept)
     for result, kept in _rows(parts, folder, counts.num_read):
         conversation = add_row(tally, result, settings, kept=kept)
         if conversation is not None and kept:

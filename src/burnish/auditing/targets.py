@@ -9,7 +9,7 @@ from pathlib import Path
 
 from burnish.auditing.report import SourceLook
 from burnish.authoring import first_records, guess_columns
-from burnish.cleaning.layouts import NUM_LOOKED_AT, common_layout, layout_of
+from burnish.cleaning.detection import NUM_LOOKED_AT, common_layout, layout_of
 from burnish.conversation import Record
 from burnish.errors import RunError
 from burnish.reading.files import read_records

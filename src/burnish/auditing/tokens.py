@@ -7,12 +7,12 @@ from array import array
 from typing import TYPE_CHECKING
 
 from burnish.auditing.measures import is_picked
-from burnish.conversation import Conversation
+from burnish.conversation import Conversation, Example
 from burnish.errors import BurnishError
 from burnish.models.names import find_model
 from burnish.progress import say, warn
-from burnish.recipe import ModelSection
-from burnish.rendering import load_tokenizer, render_example
+from burnish.recipe import ModelSection, PrepareSection
+from burnish.rendering import load_tokenizer, render_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,18 +24,22 @@ MOST_ROWS = 20_000
 class TokenCounter:
     """Counts the tokens of conversations as training will see them, the chat template's included.
 
+    Which answers carry loss, and in how many examples, is as prepare.train_on says.
+
     Attributes:
-        questions: what carries no loss, of each row that was rendered.
+        questions: what carries no loss, of each example that was rendered.
         answers: what carries loss.
     """
 
-    def __init__(self, model: ModelSection, num_rows: int) -> None:
+    def __init__(self, model: ModelSection, section: PrepareSection, num_rows: int) -> None:
         """Loads the tokenizer; a model that can't be had is said aloud, and nothing is counted."""
         self.questions: array[int] = array("q")
         self.answers: array[int] = array("q")
         self._model = model.name_or_path
+        self._train_on = section.train_on
         self._num_rows = num_rows
         self._num_seen = 0
+        self._num_counted = 0
         self._num_refused = 0
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._problem = ""
@@ -54,20 +58,22 @@ class TokenCounter:
         self._num_seen += 1
         if self._tokenizer is None or not picked:
             return
-        try:
-            example = render_example(conversation, self._tokenizer, sys.maxsize)
-        except BurnishError:
-            self._num_refused += 1
-            return
-        self.questions.append(len(example.input_ids) - example.num_supervised)
-        self.answers.append(example.num_supervised)
+        parts = render_row(conversation, self._tokenizer, sys.maxsize, self._train_on)
+        examples = [found for _, found in parts if isinstance(found, Example)]
+        self._num_refused += not examples
+        self._num_counted += bool(examples)
+        for example in examples:
+            self.questions.append(len(example.input_ids) - example.num_supervised)
+            self.answers.append(example.num_supervised)
 
     @property
     def described(self) -> str:
         """Whose tokens were counted, in how many rows, or why none were."""
         if self._tokenizer is None:
             return f"not counted, because the tokenizer can't be loaded: {self._problem}"
-        text = f"of {self._model}, its chat template included; {len(self.answers):,} rows"
+        text = f"of {self._model}, its chat template included; {self._num_counted:,} rows"
+        if len(self.answers) > self._num_counted:
+            text += f" as {len(self.answers):,} examples"
         if self._num_rows > MOST_ROWS:
             text += f", evenly spread over {self._num_rows:,}"
         if self._num_refused:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from burnish.cleaning.layouts import layout_of
+from burnish.cleaning.detection import layout_of
 from burnish.cleaning.ledger import NAMES, Counts, write_ledger
 from burnish.cleaning.parts import Parts
 from burnish.cleaning.row import Chunk, RowSettings
@@ -264,8 +264,10 @@ def _nothing_kept(data: DataSection, counts: Counts) -> DataError:
             data.sources[0].path, "there is no row in this file.", "Check that it is the right one."
         )
     first = counts.first_rejected[0]
+    mend = "Mend the file: that row, and the others like it."
+    check = "Check the columns under data.sources[0].columns and the rules under clean."
     return DataError(
         first["origin"],
         f"none of {counts.num_read} rows was kept; this one because {first['reason']}",
-        "Check the columns under data.sources[0].columns and the rules under clean.",
+        mend if set(counts.rejected) == {"unreadable"} else check,
     )

@@ -74,10 +74,25 @@ def _mask_message(
         _mask_value(call, privacy, f"{place}.tool_calls[{number}]", found)
         for number, call in enumerate(message.tool_calls)
     )
+    ids = tuple(
+        _look(id_, privacy, f"{place}.tool_calls[{number}].id", found) if id_ else ""
+        for number, id_ in enumerate(message.call_ids)
+    )
+    name, call_id = (
+        _look(value, privacy, f"{place}.{key}", found) if value else ""
+        for key, value in (("name", message.name), ("tool_call_id", message.tool_call_id))
+    )
     if len(found) == num_found:
         return message
     return replace(
-        message, content=content, input=context, tool_calls=calls, reasoning_content=thought
+        message,
+        content=content,
+        input=context,
+        tool_calls=calls,
+        reasoning_content=thought,
+        call_ids=ids,
+        name=name,
+        tool_call_id=call_id,
     )
 
 

@@ -8,14 +8,15 @@ and cut-off answers don't apply to it.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from burnish.cleaning.code_spans import without_code
 from burnish.cleaning.languages import language_share
 from burnish.cleaning.repetition import repeated_share
 from burnish.cleaning.special_tokens import has_special_tokens
-from burnish.conversation import Conversation
+from burnish.conversation import Conversation, Message
 from burnish.recipe import CleanSection
 
 _PLACEHOLDER = re.compile(
@@ -145,11 +146,18 @@ def broken_rules(conversation: Conversation, section: CleanSection) -> list[tupl
 
 
 def show(conversation: Conversation) -> str:
-    """A conversation as plain text, for rejected.jsonl."""
-    return "\n".join(
-        f"{m.role}: {m.content}" + (f"\ninput: {m.input}" if m.input else "")
-        for m in conversation.messages
-    )
+    """A conversation as plain text, for rejected.jsonl; function calls as JSON."""
+    return "\n".join(line for message in conversation.messages for line in _shown(message))
+
+
+def _shown(message: Message) -> Iterator[str]:
+    yield f"{message.role}: {message.content}"
+    for key in ("input", "reasoning_content", "name", "tool_call_id"):
+        if value := getattr(message, key):
+            yield f"{key}: {value}"
+    for call in message.as_dict().get("tool_calls", ()):
+        id_ = {"id": call["id"]} if "id" in call else {}
+        yield f"call: {json.dumps(id_ | call['function'], ensure_ascii=False)}"
 
 
 def _is_passage(conversation: Conversation) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from burnish.conversation import Message, Role
+from burnish.reading.json_values import decode, is_deep
 
 ROLES: dict[str, Role] = {
     "system": "system",
@@ -30,6 +31,8 @@ _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 _OTHER_KEY = {"role": "from", "content": "value", "from": "role", "value": "content"}
 
+_CallsWithIds = tuple[tuple[dict[str, Any], ...], tuple[str, ...]]
+
 
 class MissingPart(Exception):
     """A record in which the question or the answer is empty, absent or can't be read."""
@@ -51,7 +54,7 @@ def text_of(value: Any) -> str:
     """The text of a field; a number as it is written, nothing for an absent one.
 
     Raises:
-        MissingPart: it is no text, or holds half a character.
+        MissingPart: it is no text and no finite number, or holds half a character.
     """
     if isinstance(value, str):
         try:
@@ -63,6 +66,8 @@ def text_of(value: Any) -> str:
     if is_absent(value):
         return ""
     if isinstance(value, bool | int | float):
+        if str(value) in ("inf", "-inf"):
+            raise MissingPart("unreadable", "a text was expected; found an infinite number.")
         return str(value)
     raise MissingPart("unreadable", f"a text was expected; found {type(value).__name__}.")
 
@@ -71,12 +76,16 @@ def from_json(value: Any, what: str) -> Any:
     """A value that may stand as JSON text, read and found fit to be written as JSON again.
 
     Raises:
-        MissingPart: it is no JSON, or holds what JSON or UTF-8 can't.
+        MissingPart: it is no JSON, or holds what JSON or UTF-8 can't, or a key twice, or is deep.
     """
     try:
-        value = json.loads(value) if isinstance(value, str) else value
+        value = decode(value) if isinstance(value, str) else value
+        if is_deep(value):
+            raise RecursionError
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, TypeError, RecursionError):
+    except RecursionError:
+        raise MissingPart("unreadable", f"{what} of this row is nested too deeply.") from None
+    except (ValueError, TypeError):
         raise MissingPart("unreadable", f"{what} of this row is no valid JSON.") from None
     return value
 
@@ -94,22 +103,27 @@ def message_of(turn: Any, role_key: str, content_key: str) -> Message:
     name = str(speaker).lower()
     if name in CALLING_ROLES:
         trained = _is_trained(turn, "assistant")
-        return Message("assistant", "", tool_calls=_spoken_calls(said), train=trained)
+        calls, ids = _spoken_calls(said)
+        return Message("assistant", "", tool_calls=calls, train=trained, call_ids=ids)
     role = ROLES.get(name)
     if role is None:
         raise MissingPart("unreadable", f"a turn of this row has the unknown role {speaker!r}.")
-    calls = _calls(turn)
+    calls, ids = _calls(turn)
     if calls and role != "assistant":
         raise MissingPart("unreadable", f"a turn of this row calls a function as {speaker!r}.")
     thought = next((turn[key] for key in _REASONING if not is_absent(turn.get(key))), "")
     if thought and role != "assistant":
         raise MissingPart("unreadable", f"a turn of this row reasons as {speaker!r}.")
+    is_result = role == "tool"
     return Message(
         role,
         _content(said),
         tool_calls=calls,
         reasoning_content=text_of(thought),
         train=_is_trained(turn, role),
+        call_ids=ids,
+        name=text_of(turn.get("name")) if is_result else "",
+        tool_call_id=text_of(turn.get("tool_call_id")) if is_result else "",
     )
 
 
@@ -173,21 +187,28 @@ def _content(said: Any) -> str:
     return "".join(texts)
 
 
-def _calls(turn: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+def _calls(turn: Mapping[str, Any]) -> _CallsWithIds:
     calls, old_form = turn.get("tool_calls"), turn.get("function_call")
     if is_absent(calls):
         calls = [] if is_absent(old_form) else [old_form]
     if not isinstance(calls, list):
         raise MissingPart("unreadable", "tool_calls is no list in a turn of this row.")
-    return tuple(_call(call) for call in calls)
+    return _with_ids(calls)
 
 
-def _spoken_calls(said: Any) -> tuple[dict[str, Any], ...]:
+def _spoken_calls(said: Any) -> _CallsWithIds:
     calls = from_json(said, "a function call")
     calls = calls if isinstance(calls, list) else [calls]
     if not calls:
         raise MissingPart("unreadable", "a function call of this row is empty.")
-    return tuple(_call(call) for call in calls)
+    return _with_ids(calls)
+
+
+def _with_ids(calls: list[Any]) -> _CallsWithIds:
+    """The calls, and as many ids; none where no call has one."""
+    read = tuple(_call(call) for call in calls)
+    ids = tuple(text_of(call.get("id")) for call in calls)
+    return read, ids if any(ids) else ()
 
 
 def _call(call: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from burnish.recipe import ModelSection, PrepareSection
 from burnish.rendering import (
     NoAnswerLeft,
     load_tokenizer,
-    render_example,
+    pin_date,
+    render_row,
     stop_token_ids,
 )
 from burnish.run_dir import PROMPTS_NAME, RunDir, write_json, write_jsonl
@@ -62,22 +64,24 @@ def prepare(model: ModelSection, section: PrepareSection, run: RunDir) -> Prepar
     _check_allowed(section)
     model_folder = find_model(model, weights=False)
     tokenizer = load_tokenizer(model_folder, model)
+    pin_date(tokenizer, date.today())
     read = read_conversations(run.conversations)
     conversations = [conversation.trained_on(section.train_on) for conversation in read]
     splits, rejections = assign_splits(conversations, section)
     overlaps = _check_overlaps(splits, rejections, section)
     rendered: dict[str, list[tuple[Example, Conversation]]] = {name: [] for name in SPLITS}
     num_all = sum(map(len, splits.values()))
+    num_apart = 0
     rows = ((name, c) for name in SPLITS for c in splits[name])
     for name, conversation in track(rows, "prepare", total=num_all, unit="rows"):
-        outcome = _render(conversation, tokenizer, section)
         taken = copies(conversation, section.seed, held_out=name != "train")
-        if isinstance(outcome, Rejection):
-            rejections.append(outcome)
-        elif not taken:
+        outcomes = _render(conversation, tokenizer, section)
+        examples = [(found, part) for part, found in outcomes if isinstance(found, Example)]
+        rejections += [found for _, found in outcomes if isinstance(found, Rejection)]
+        if examples and not taken:
             rejections.append(_not_sampled(conversation))
-        else:
-            rendered[name] += [(outcome, conversation)] * taken
+        num_apart += taken > 0 and len(examples) > 1
+        rendered[name] += examples * taken
     _check_something_left(rendered, rejections, num_all)
     report = _report(rendered, rejections, tokenizer, run, num_overlapping=len(overlaps))
     with run.fresh("prepare") as folder:
@@ -94,6 +98,11 @@ def prepare(model: ModelSection, section: PrepareSection, run: RunDir) -> Prepar
         report = report.model_copy(update={"findings": {f.name: f.count for f in audit.findings}})
         write_json(folder / "summary.json", report.model_dump(exclude={"folder"}))
     _say_what_matters(report, section)
+    if num_apart and section.train_on == "all":
+        say(
+            f"{num_apart} conversations became an example for each answer: the chat template "
+            "writes their earlier answers otherwise than it asks for them"
+        )
     _say_findings(audit, run)
     return report
 
@@ -117,19 +126,25 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
 
 def _render(
     conversation: Conversation, tokenizer: PreTrainedTokenizerBase, section: PrepareSection
+) -> list[tuple[Conversation, Example | Rejection]]:
+    """The conversations that a row is learned as, each with its example or why there is none."""
+    parts = render_row(conversation, tokenizer, section.max_length, section.train_on)
+    return [(part, _kept(found, part, section)) for part, found in parts]
+
+
+def _kept(
+    found: Example | DataError, conversation: Conversation, section: PrepareSection
 ) -> Example | Rejection:
     text = conversation.answer
-    try:
-        example = render_example(conversation, tokenizer, section.max_length)
-    except NoAnswerLeft as error:
-        return Rejection(conversation.origin, "no_answer_left", error.problem, text)
-    except DataError as error:
-        reason = f"{error.problem} {error.remedy}"
+    if isinstance(found, NoAnswerLeft):
+        return Rejection(conversation.origin, "no_answer_left", found.problem, text)
+    if isinstance(found, DataError):
+        reason = f"{found.problem} {found.remedy}"
         return Rejection(conversation.origin, "chat_template", reason, text)
-    if example.num_cut and section.too_long == "reject":
-        reason = f"the example is {example.num_cut} tokens longer than {section.max_length}."
+    if found.num_cut and section.too_long == "reject":
+        reason = f"the example is {found.num_cut} tokens longer than {section.max_length}."
         return Rejection(conversation.origin, "too_long", reason, text)
-    return example
+    return found
 
 
 def _check_overlaps(

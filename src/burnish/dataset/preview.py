@@ -17,7 +17,7 @@ from burnish.labels.page import examples_page
 from burnish.models.names import find_model
 from burnish.progress import say, track
 from burnish.recipe import ModelSection, PrepareSection
-from burnish.rendering import load_tokenizer, render_example
+from burnish.rendering import load_tokenizer, render_row
 from burnish.run_dir import RunDir, write_text
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def preview(
         why = asked.order.replace("_", " ")
     else:
         chosen = _chosen(read, asked, section.seed)
-        examples = [_rendered(c, tokenizer, section) for c in chosen]
+        examples = [each for c in chosen for each in _rendered(c, tokenizer, section)]
         why = "row" if asked.row or asked.origin else "at random"
     return [_as_shown(example, why) for example in examples], tokenizer
 
@@ -147,7 +147,7 @@ def _ranked(
         rows = track(conversations, "preview", total=len(conversations), unit="rows")
         for conversation in rows:
             try:
-                yield _rendered(conversation, tokenizer, section)
+                yield from _rendered(conversation, tokenizer, section)
             except DataError:
                 refused.append(conversation.origin)
 
@@ -165,8 +165,14 @@ def _ranked(
 
 def _rendered(
     conversation: Conversation, tokenizer: PreTrainedTokenizerBase, section: PrepareSection
-) -> Example:
-    return render_example(conversation.trained_on(section.train_on), tokenizer, section.max_length)
+) -> list[Example]:
+    """What a row is learned as; the reason why there is nothing is raised."""
+    parts = render_row(conversation, tokenizer, section.max_length, section.train_on)
+    examples = [found for _, found in parts if isinstance(found, Example)]
+    for _, found in parts:
+        if isinstance(found, DataError) and not examples:
+            raise found
+    return examples
 
 
 def _whole_length(example: Example) -> int:

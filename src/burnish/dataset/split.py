@@ -2,7 +2,15 @@
 
 A row's groups are named by cleaning: its near-duplicates, the rows with its question and the rows
 with its value of the column to group by. Where a group goes follows from its name and the seed, so
-rows added behind the others do not move them.
+rows added behind the others do not move them. One exception keeps the shares: a held-out group that
+outgrows its split goes to training, whole. Rows are counted as they come, and a group has outgrown
+its split as soon as, at one of its rows,
+
+- it has MIN_LARGE rows, and more than LARGE_SHARE of those that its split should have by then,
+- and the split is nearer to what it should have without it.
+
+With strata each is counted by itself. So what is trained on is not held out later, however many
+rows are added behind; and what is held out stays so unless its own group has grown too large.
 """
 
 from __future__ import annotations
@@ -10,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from burnish.conversation import Conversation, Rejection
@@ -21,6 +29,11 @@ SPLITS = ("train", "validation", "test")
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, without their whole part, fill [0, 1) as evenly as can be."""
+
+MIN_LARGE = 10
+"""A held-out group of fewer rows stays where it is ..."""
+LARGE_SHARE = 0.1
+"""... and so does one that is no greater share of what its split should have."""
 
 MAX_LOST = 0.01
 """With a greater share of rows near two splits a warning is due."""
@@ -39,7 +52,9 @@ def assign_splits(
     with fewer groups than splits, training comes first.
     """
     groups = [groups_of(conversation) for conversation in conversations]
-    split_of = _splits(_places(conversations, groups, section.seed), groups, section)
+    strata = [conversation.stratum for conversation in conversations]
+    places = _places(conversations, groups, section.seed)
+    split_of = _splits(places, groups, strata, section)
     splits: dict[str, list[Conversation]] = {name: [] for name in SPLITS}
     rejections = []
     for conversation, names in zip(conversations, groups, strict=True):
@@ -92,13 +107,18 @@ def _places(
 
 
 def _splits(
-    places: Mapping[str, float], groups: Sequence[tuple[str, ...]], section: PrepareSection
+    places: Mapping[str, float],
+    groups: Sequence[tuple[str, ...]],
+    strata: Sequence[str],
+    section: PrepareSection,
 ) -> dict[str, str]:
     """The split of each group. Only one that a row has to itself can fill an empty split."""
     split_of = {name: _split_at(value, section) for name, value in places.items()}
     alone = dict.fromkeys(names[0] for names in groups if len(names) == 1)
     if not alone:
         return dict.fromkeys(split_of, "train")
+    outgrown = _outgrown(split_of, groups, strata, section)
+    split_of |= dict.fromkeys(outgrown, "train")
     wanted = [("train", 1.0)]
     wanted += [("test", 0.0)] if section.test_size else []
     wanted += [("validation", section.test_size)] if section.validation_size else []
@@ -107,8 +127,41 @@ def _splits(
         largest = max(SPLITS, key=lambda each: sizes[each])
         if not sizes[split] and (sizes[largest] > 1 or split == "train"):
             spare = [name for name in alone if split_of[name] == largest]
+            spare = [name for name in spare if name not in outgrown] or spare
             split_of[min(spare, key=lambda name: abs(places[name] - target))] = split
     return split_of
+
+
+def _outgrown(
+    split_of: Mapping[str, str],
+    groups: Sequence[tuple[str, ...]],
+    strata: Sequence[str],
+    section: PrepareSection,
+) -> set[str]:
+    """The held-out groups that outgrow their split; a row counts for its first group."""
+    shares = {"validation": section.validation_size, "test": section.test_size}
+    num_held: dict[str, Counter[str]] = {split: Counter() for split in shares}
+    num_seen: Counter[str] = Counter()
+    sizes: dict[str, Counter[str]] = defaultdict(Counter)
+    outgrown: set[str] = set()
+    for (name, *_), stratum in zip(groups, strata, strict=True):
+        num_seen[stratum] += 1
+        split = split_of[name]
+        if split == "train" or name in outgrown:
+            continue
+        sizes[name][stratum] += 1
+        num_held[split][stratum] += 1
+        wanted = shares[split] * num_seen[stratum]
+        if _outgrows(sizes[name][stratum], num_held[split][stratum], wanted):
+            outgrown.add(name)
+            num_held[split].subtract(sizes.pop(name))
+    return outgrown
+
+
+def _outgrows(num_rows: int, num_held: int, wanted: float) -> bool:
+    """Whether a group is large for its split, and the split nearer to its share without it."""
+    is_large = num_rows >= MIN_LARGE and num_rows > LARGE_SHARE * wanted
+    return is_large and num_held - num_rows / 2 > wanted
 
 
 def _split_at(value: float, section: PrepareSection) -> str:

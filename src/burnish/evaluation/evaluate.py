@@ -10,7 +10,7 @@ from burnish.conversation import Conversation, Message
 from burnish.errors import DataError
 from burnish.evaluation.answers import Question, answer_all, write_answers
 from burnish.evaluation.benchmarks import Scores, run_benchmarks
-from burnish.models.loading import load_adapter, load_base, pick_dtype, set_threads
+from burnish.models.loading import load_base, load_tuned, pick_dtype, set_threads
 from burnish.models.names import find_model
 from burnish.parity.checks import check_base, check_rows, check_run
 from burnish.progress import say, warn
@@ -54,7 +54,7 @@ def evaluate(model: ModelSection, section: EvaluateSection, run: RunDir) -> Eval
     untuned = load_base(folder, model, dtype=pick_dtype())
     base = _losses(untuned, names, section, run, "score base")
     base_answers = _answers(untuned, tokenizer, questions, section, "answer (base)")
-    tuned = load_adapter(untuned, run.adapter)
+    tuned = load_tuned(untuned, run)
     adapter = _losses(tuned, names, section, run, "score adapter")
     adapter_answers = _answers(tuned, tokenizer, questions, section, "answer (adapter)")
     del untuned, tuned
@@ -139,5 +139,8 @@ def _benchmarks(
     if not section.tasks:
         return {}
     base: Scores = run_benchmarks(model, section, folder, None)
-    adapter: Scores = run_benchmarks(model, section, folder, run.adapter)
+    if run.trained == run.trained_model:
+        adapter: Scores = run_benchmarks(model, section, run.trained_model, None)
+    else:
+        adapter = run_benchmarks(model, section, folder, run.adapter)
     return {task: {"base": base[task], "adapter": adapter[task]} for task in base}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from burnish.errors import ExportError
-from burnish.models.loading import load_adapter, load_base, load_whole, set_threads
-from burnish.models.names import find_model, read_config
+from burnish.models.loading import load_unmerged, load_whole, own_dtype, set_threads
+from burnish.models.names import find_model
 from burnish.parity.checks import check_base, check_folder, check_run
 from burnish.progress import say
 from burnish.recipe import MergeSection, ModelSection
@@ -42,7 +42,8 @@ class MergeReport(BaseModel):
 def merge(model: ModelSection, section: MergeSection, run: RunDir) -> MergeReport:
     """Merges in float32 on the original base, casts once, saves, reloads and compares.
 
-    A quantized base is not merged into: its original weights are reloaded whole.
+    A quantized base is not merged into: its original weights are reloaded whole. After
+    train.method full or freeze there is nothing to merge, and this is a checked copy.
 
     Raises:
         ExportError: merged and unmerged model do not agree.
@@ -53,14 +54,13 @@ def merge(model: ModelSection, section: MergeSection, run: RunDir) -> MergeRepor
     folder = find_model(model)
     certificate = check_run(model, run)
     check_base(certificate, model, folder)
-    dtype = _dtype(section.dtype, folder)
+    dtype = own_dtype(folder) if section.dtype == "auto" else getattr(torch, section.dtype)
     say(f"merging in float32, saving in {str(dtype).removeprefix('torch.')}")
     probes = _probes(run)
-    tuned = load_adapter(
-        load_base(folder, model, dtype=torch.float32, quantized=False), run.adapter
-    )
+    tuned = load_unmerged(folder, model, run)
     unmerged = _logits(tuned, probes)
-    merged = tuned.merge_and_unload(safe_merge=True)
+    is_adapter = run.trained == run.adapter
+    merged = tuned.merge_and_unload(safe_merge=True) if is_adapter else tuned
     _check_merge(unmerged, _logits(merged, probes))
     with run.fresh("merge") as out:
         _save(merged.to(dtype), model, run, out / "model")
@@ -74,14 +74,6 @@ def merge(model: ModelSection, section: MergeSection, run: RunDir) -> MergeRepor
     return MergeReport(
         model=str(run.merged), dtype=str(dtype).removeprefix("torch."), bytes=size, **parity
     )
-
-
-def _dtype(wanted: str, folder: Path) -> torch.dtype:
-    import torch
-
-    config = read_config(folder)
-    own = config.get("dtype") or config.get("torch_dtype") or "float32"
-    return getattr(torch, str(own) if wanted == "auto" else wanted)  # type: ignore[no-any-return]
 
 
 def _probes(run: RunDir) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""MODEL_FINDINGS: where a model's own files disagree about eos, bos or pad."""
+"""MODEL_FINDINGS: where a model's own files disagree about eos, bos or pad, or hold a date."""
 
 from __future__ import annotations
 
@@ -35,6 +35,25 @@ def _other(known: Vocabulary, kind: str) -> str | None:
     return None
 
 
+def _fixed_date(known: Vocabulary) -> str | None:
+    """Rows that were prepared by burnish: consistent, but the model sees one day only."""
+    if known.day is None:
+        return None
+    return (
+        f"the chat template writes today's date; here it always writes {known.day}, in training "
+        "and serving alike"
+    )
+
+
+def _live_date(known: Vocabulary) -> str | None:
+    if not known.has_live_date:
+        return None
+    return (
+        "the chat template writes today's date, so these rows hold that of one day, and servers "
+        "another every day"
+    )
+
+
 def _disagreeing(known: Vocabulary, file: str, kind: str) -> str:
     own, told = known.special["tokenizer"][kind], known.special[file][kind]
     others = ", ".join(f"{known.name_of(token)!r} ({token})" for token in told)
@@ -48,8 +67,10 @@ MODEL_FINDINGS: dict[str, Callable[[Vocabulary], str | None]] = {
     "eos_disagrees": _eos_disagrees,
     "bos_disagrees": _bos_disagrees,
     "pad_disagrees": _pad_disagrees,
+    "fixed_date": _fixed_date,
+    "live_date": _live_date,
 }
-"""What can be wrong between a model's own files; each says what, or None."""
+"""What can be wrong with a model's own files; each says what, or None."""
 
 MODEL_REMEDIES = {
     "eos_disagrees": "Servers stop by generation_config.json: add the tokenizer's eos to "
@@ -58,4 +79,6 @@ MODEL_REMEDIES = {
     "tokenizer's.",
     "pad_disagrees": "Set pad_token_id in config.json and generation_config.json to the "
     "tokenizer's.",
+    "fixed_date": "Choose the day with model.template_date, or take the date out of the template.",
+    "live_date": "Let the template write one day, as burnish prepare does.",
 }

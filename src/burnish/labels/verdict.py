@@ -19,7 +19,9 @@ from burnish.run_dir import RunDir
 _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in")
 
 
-def check_audit(run: RunDir, model: ModelSection, lora: LoraSettings) -> None:
+def check_audit(
+    run: RunDir, model: ModelSection, lora: LoraSettings, *, all_learns: bool = False
+) -> None:
     """Refuses to train on examples in which the audit found errors.
 
     Where prepare had no weights to tell untrained tokens by, the training rows are looked over
@@ -34,7 +36,7 @@ def check_audit(run: RunDir, model: ModelSection, lora: LoraSettings) -> None:
     if not report.embedding_checked:
         findings = [*findings, *_untrained(run, model, report)]
     errors = [f for f in findings if f.level == "error"]
-    if any(name in lora.target_modules for name in _EMBEDDINGS):
+    if all_learns or any(name in lora.target_modules for name in _EMBEDDINGS):
         errors = [f for f in errors if f.name != "untrained_token"]
     if errors:
         problem, remedy = first_error(errors)

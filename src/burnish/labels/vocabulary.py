@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from burnish.labels.rows import Ints, Rows
 from burnish.models.embedding import TokenRows, read_token_rows
-from burnish.rendering import stop_token_ids
+from burnish.rendering import day_of, has_live_date, stop_token_ids
+from burnish.templates.new_tokens import new_token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,6 +66,8 @@ class Vocabulary:
         embedding_checked: whether the weights were at hand to tell.
         num_rows: how many tokens the embedding knows; None where that can't be had.
         context: the longest input of the model, in tokens; None where its config does not say.
+        day: the day that the chat template writes as today, where it is pinned to one.
+        has_live_date: whether it writes another date every day.
     """
 
     names: list[str]
@@ -79,6 +82,8 @@ class Vocabulary:
     embedding_checked: bool
     num_rows: int | None
     context: int | None
+    day: str | None = None
+    has_live_date: bool = False
 
     @property
     def size(self) -> int:
@@ -116,6 +121,7 @@ def look_at_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> V
     stops = frozenset([*stop_token_ids(tokenizer), *special["generation_config"]["eos"]])
     tables = read_token_rows(folder) if folder else []
     added = np.array(sorted(tokenizer.added_tokens_decoder), dtype=np.int64)
+    new = new_token_ids(tokenizer)  # their rows are made, and trained
     control = np.zeros(len(names) + 1, dtype=bool)
     control[[i for i, t in tokenizer.added_tokens_decoder.items() if t.special]] = True
     unk = tokenizer.unk_token_id
@@ -127,12 +133,18 @@ def look_at_tokens(tokenizer: PreTrainedTokenizerBase, folder: Path | None) -> V
         blank=np.array([*(bool(n) and set(n) <= _BLANK for n in names), False]),
         control=control,
         broken=_broken(names),
-        untrained=_untrained(tables[:1], added, len(names)),
-        unlearnable=_untrained(tables[1:], added, len(names)),
+        untrained=_untrained(tables[:1], np.setdiff1d(added, new), len(names)),
+        unlearnable=_untrained(tables[1:], np.setdiff1d(added, new), len(names)),
         embedding_checked=bool(tables),
-        num_rows=tables[0].num_rows if tables else text.get("vocab_size"),
+        num_rows=_with_new(tables[0].num_rows if tables else text.get("vocab_size"), new),
         context=text.get("max_position_embeddings"),
+        day=day_of(tokenizer),
+        has_live_date=has_live_date(tokenizer),
     )
+
+
+def _with_new(num_rows: int | None, new: list[int]) -> int | None:
+    return None if num_rows is None else max([num_rows, *(i + 1 for i in new)])
 
 
 def _read(folder: Path | None, name: str) -> Mapping[str, Any]:

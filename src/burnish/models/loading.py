@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import timeit
 from functools import lru_cache
@@ -11,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from burnish.errors import MissingExtraError, ModelError
 from burnish.models import gptq_layout
+from burnish.models.attention import FLASH, check_attention, prefer_flash
 from burnish.models.names import find_model, read_config
+from burnish.models.new_rows import add_rows
+from burnish.models.prequantized import must_dequantize
 from burnish.progress import say, warn
 from burnish.recipe import ModelSection
 from burnish.run_dir import RunDir
@@ -19,6 +21,10 @@ from burnish.run_dir import RunDir
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+
+BASE_NOTE = "base.json"
+"""Stands beside an adapter that belongs to the quantized weights of its base."""
 
 
 def pick_device() -> torch.device:
@@ -66,7 +72,12 @@ def cpu_gain_of_bf16() -> float:
 
 
 def load_base(
-    folder: Path, section: ModelSection, *, dtype: torch.dtype, quantized: bool = True
+    folder: Path,
+    section: ModelSection,
+    *,
+    dtype: torch.dtype,
+    quantized: bool = True,
+    device: torch.device | None = None,
 ) -> PreTrainedModel:
     """The base model in evaluation mode, in 8 or 4 bits where the recipe says so.
 
@@ -75,24 +86,36 @@ def load_base(
         section: the recipe's model section.
         dtype: type of the weights, or what quantized weights compute in.
         quantized: False loads it whole whatever the recipe says.
+        device: where it lies; by default the one to compute on.
 
     Raises:
         ModelError: the weights can't be loaded.
+        RecipeError: the attention that the recipe names can't run here.
     """
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": section.trust_remote_code}
     if not section.allow_pickle:
         options["use_safetensors"] = True
-    if section.attn_implementation != "auto":
-        options["attn_implementation"] = section.attn_implementation
+    attention = section.attn_implementation
+    if attention == FLASH and not quantized:
+        attention = "auto"  # what merges computes in float32, which flash-attn does not
+    if attention != "auto":
+        check_attention(attention, pick_device(), dtype)
+        options["attn_implementation"] = attention
     width = quantized and (section.load_in_8bit or section.load_in_4bit)
     if width:
         options["quantization_config"] = _bits_and_bytes(section, dtype)
         options["device_map"] = {"": str(pick_device())}
-    model = _load(folder, **options)
+    if must_dequantize(folder, section, whole=not quantized):
+        model = gptq_layout.load_dequantized(folder, dtype=dtype)
+    else:
+        model = _load(folder, **options)
+    add_rows(model, folder, section)
     if width:
         _keep_gradients_on_cpu(model)
     else:
-        model.to(pick_device())
+        model.to(device or pick_device())
+    if attention == "auto":
+        prefer_flash(model)
     return model.eval()
 
 
@@ -126,8 +149,54 @@ def load_artifact(artifact: str, section: ModelSection, run: RunDir) -> PreTrain
         return load_quantized(run.quantized, dtype=dtype)
     if artifact == "merged":
         return load_whole(run.merged, dtype=dtype)
+    if artifact == "adapter" and run.trained == run.trained_model:
+        return load_whole(run.trained_model, dtype=dtype)
     base = load_base(find_model(section), section, dtype=dtype)
     return base if artifact == "base" else load_adapter(base, run.adapter)
+
+
+def load_tuned(base: PreTrainedModel, run: RunDir) -> Any:
+    """The trained model of a run in evaluation mode: its adapter on a base, or a model of its own.
+
+    Args:
+        base: the run's base, which then bears the adapter.
+        run: the run.
+    """
+    if run.trained == run.trained_model:
+        return load_whole(run.trained_model, dtype=base.dtype)
+    return load_adapter(base, run.adapter)
+
+
+def load_unmerged(folder: Path, section: ModelSection, run: RunDir) -> Any:
+    """The trained model of a run in float32, to merge: on its base as it was before quantization.
+
+    An adapter that LoftQ started belongs to the quantized weights, so it gets these, dequantized.
+
+    Args:
+        folder: where the base lies, from `find_model`.
+        section: the recipe's model section.
+        run: the run.
+    """
+    _import_torch()
+    import torch
+
+    if run.trained == run.trained_model:
+        return load_whole(run.trained_model, dtype=torch.float32)
+    own = (run.adapter / BASE_NOTE).is_file()
+    base = load_base(folder, section, dtype=torch.float32, quantized=own)
+    if own:
+        base = base.dequantize(dtype=torch.float32)  # type: ignore[no-untyped-call]
+    return load_adapter(base, run.adapter)
+
+
+def own_dtype(folder: Path) -> torch.dtype:
+    """The type of a model's weights on disk, by its config."""
+    _import_torch()
+    import torch
+
+    config = read_config(folder)
+    name = config.get("dtype") or config.get("torch_dtype") or "float32"
+    return getattr(torch, str(name))  # type: ignore[no-any-return]
 
 
 def _load(folder: Path, **options: Any) -> PreTrainedModel:
@@ -197,42 +266,6 @@ def _import_torch() -> Any:
     except ImportError:
         raise MissingExtraError("torch", "train") from None
     return torch
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""mallopt's names for them, from glibc's malloc.h."""
-
-
-def steady_heap() -> bool:
-    """Keeps glibc from piling up freed activations; returns whether this system has that setting.
-
-    By default glibc raises its threshold to 32 MiB as soon as large blocks are freed. Activations
-    then come from the heap, where an aligned request (torch asks for 64 bytes) can't take a freed
-    block of its own size, so the heap grows to almost twice what is in use. From 256 KiB on, a
-    tensor gets pages of its own instead, which go back to the system when it is freed.
-
-    Source: mallopt(3), M_MMAP_THRESHOLD; glibc malloc.c, _int_memalign.
-    """
-    return _tell_malloc({_M_MMAP_THRESHOLD: 2**18})
-
-
-def warm_heap() -> bool:
-    """Lets glibc keep what is freed; returns whether this system has that setting.
-
-    For a loop that asks for like sizes again and again: pages that go back to the system must be
-    cleared and mapped anew each time, which took a fifth of the fast path's time.
-
-    Source: mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
-    """
-    return _tell_malloc({_M_MMAP_THRESHOLD: 2**30, _M_TRIM_THRESHOLD: 2**30})
-
-
-def _tell_malloc(settings: dict[int, int]) -> bool:
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        return all([library.mallopt(name, value) for name, value in settings.items()])
-    except (OSError, AttributeError):
-        return False
 
 
 def set_threads() -> int:

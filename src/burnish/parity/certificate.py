@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -21,7 +20,7 @@ from jinja2 import TemplateError
 from burnish.conversation import Conversation, Example
 from burnish.errors import DataError, RunError
 from burnish.parity.probes import PLAIN_TEXT, probes
-from burnish.rendering import render_example, render_prompt
+from burnish.rendering import day_of, pin_date, render_example, render_prompt
 from burnish.run_dir import RunDir, digest, write_text
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ FORMAT = 1
 
 WHOLE = 10**9
 """A max_length that cuts nothing."""
-
-_FORMATS_OF_DATES = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +85,8 @@ class Certificate:
 
 def certify(tokenizer: PreTrainedTokenizerBase, *, today: date | None = None) -> Certificate:
     """Renders all probes with a tokenizer and its chat template."""
-    day = (today or date.today()).isoformat() if writes_date(tokenizer) else None
-    dated = on_day(tokenizer, day)
+    dated = on_day(tokenizer, (today or date.today()).isoformat())
+    day = day_of(dated)
     renderings = [render(probe, dated) for probe in probes(_control_tokens(tokenizer))]
     text_ids = encode_text(tokenizer)
     used = {token for r in renderings for token in [*r.prompt_ids, *r.input_ids]} | {*text_ids}
@@ -156,35 +153,15 @@ def text_of_token(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     return str(tokenizer.convert_ids_to_tokens(token) or f"<{token}>")
 
 
-def writes_date(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the chat template writes today's date, as that of Llama 3.2 does."""
-    return "strftime_now" in str(tokenizer.chat_template)
-
-
 def on_day(tokenizer: PreTrainedTokenizerBase, day: str | None) -> PreTrainedTokenizerBase:
     """The tokenizer, with a template that takes `day` (ISO 8601) for today; None changes nothing.
 
     Else what was rendered on one day could not be compared on the next.
     """
-    if day is None or not writes_date(tokenizer):
+    if day is None:
         return tokenizer
-    today = date.fromisoformat(day)
-    own = tokenizer.chat_template
     dated = copy.copy(tokenizer)
-    dated.chat_template = (
-        {name: _with_date(text, today) for name, text in own.items()}
-        if isinstance(own, dict)
-        else _with_date(own, today)
-    )
-    return dated
-
-
-def _with_date(template: str, today: date) -> str:
-    """The template behind a macro that takes the place of the function for the time."""
-    texts = {found: today.strftime(found) for _, found in _FORMATS_OF_DATES.findall(template)}
-    macro = "{%- macro strftime_now(format) -%}{{ " + json.dumps(texts) + "[format] }}"
-    # The empty output behind the macro keeps the template's first line break from being trimmed.
-    return macro + "{%- endmacro %}{{ '' }}" + template
+    return dated if pin_date(dated, date.fromisoformat(day)) else tokenizer
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:

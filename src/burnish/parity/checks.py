@@ -22,7 +22,7 @@ from burnish.parity.certificate import (
 from burnish.parity.differences import show_difference
 from burnish.parity.findings import Finding, compare_prompts, compare_text, raise_findings
 from burnish.recipe import ModelSection
-from burnish.rendering import load_tokenizer, render_example
+from burnish.rendering import check_own_templates, load_tokenizer, render_example
 from burnish.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def check_base(certificate: Certificate, model: ModelSection, folder: Path) -> N
     Raises:
         ParityError: it was changed since prepare.
     """
-    check_tokenizer(certificate, load_tokenizer(folder, model), str(folder))
+    base = on_day(load_tokenizer(folder, model), certificate.day)
+    check_tokenizer(certificate, base, str(folder))
 
 
 def check_tokenizer(
@@ -107,6 +108,7 @@ def check_folder(certificate: Certificate, model: ModelSection, folder: Path) ->
 
     Raises:
         ParityError: a probe becomes another prompt, or there is no chat template.
+        ModelError: its chat template takes too much time or memory.
     """
     from transformers import AutoTokenizer
 
@@ -116,6 +118,8 @@ def check_folder(certificate: Certificate, model: ModelSection, folder: Path) ->
     except (OSError, ValueError, KeyError) as error:
         problem = f"its tokenizer can't be loaded: {str(error).splitlines()[0]}"
         raise ParityError(str(folder), problem, remedy) from None
+    if template_hash(own) != certificate.chat_template:
+        check_own_templates(own, folder)
     dated = on_day(own, certificate.day)
     plain = [r for r in certificate.renderings if r.plain]
     prompts = {r.name: render_plainly(r.conversation, dated) for r in plain}

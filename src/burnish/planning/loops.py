@@ -1,102 +1,61 @@
-"""How a training loop makes micro batches of rows, and what it runs on one of them.
+"""What a plan asks of a training loop: its rows, and the loss of one.
 
-The plan asks a loop three things, so that what it says follows the loop's own code: which micro
-batches an epoch has, which an evaluation has, and the loss of one, which is run on fake tensors for
-its memory and on real ones for its time. The trainer's own loop is `training.rehearsal`.
+So what a plan says follows the loop's own code: it packs records as the loop does, runs the loss on
+fake tensors for its memory, and on real ones for its time. The trainer's loop is
+`training.rehearsal`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from burnish.planning.batches import Batch, Ints, MicroBatches, length_grouped, sorted_batches
+from burnish.planning.batches import Batch, MicroBatches, Record
 from burnish.recipe import Recipe
-from burnish.scoring import plain_head_decoder
 
-MakeBatches = Callable[[Recipe, Ints, Ints], MicroBatches]
+Device = Literal["cpu", "cuda"]
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A training loop, as far as a plan asks for it.
+    """A training loop for a recipe, a model and a device.
 
     Attributes:
-        training: recipe, lengths and supervised tokens of the rows -> an epoch's micro batches.
-        validation: likewise, for an evaluation.
-        loss: a model with its adapter and a batch -> what computes the batch's summed loss. What
-            it makes beforehand stays in memory for the whole run.
-        smaller: a recipe -> settings that make its micro batches ever smaller, and nothing else.
+        name: loops of one name compute a row alike.
+        training: records -> the rows of an epoch, step by step.
+        validation: records -> the rows of an evaluation.
+        rows: records -> the rows of one step.
+        loss: a model with its adapter, a row, and how many layers recompute -> what computes the
+            row's summed loss. What it makes beforehand stays in memory for the whole run.
+        run: a model with its adapter, and how many layers recompute -> what takes some records
+            forward and back, as many rows at a time as in training.
+        rate: a model with its adapter on any device, and the type that it computes in -> FLOPs a
+            second that this machine will about reach, and how that was found, in words.
+        bucket: how many numbers of gradients are summed over processes at a time.
+        smaller: settings that put ever fewer tokens to work at a time, and change nothing else.
         forget: empties the loop's caches, in which tensors must not outlive a trace.
     """
 
-    training: MakeBatches
-    validation: MakeBatches
-    loss: Callable[[Any, Batch], Callable[[], Tensor]]
-    smaller: Callable[[Recipe], list[dict[str, Any]]]
-    forget: Callable[[], None] = lambda: None
+    name: str
+    training: Callable[[Sequence[Record]], MicroBatches] = field(compare=False)
+    validation: Callable[[Sequence[Record]], MicroBatches] = field(compare=False)
+    rows: Callable[[Sequence[Record]], MicroBatches] = field(compare=False)
+    loss: Callable[[Any, Batch, int], Callable[[], Tensor]] = field(compare=False)
+    run: Callable[[Any, int], Callable[[Sequence[Record]], None]] = field(compare=False)
+    rate: Callable[[Any, torch.dtype], tuple[float, str]] = field(compare=False)
+    bucket: int = field(compare=False)
+    smaller: tuple[dict[str, Any], ...] = field(default=(), compare=False)
+    forget: Callable[[], None] = field(default=_nothing, compare=False)
 
 
-def _padded_training(recipe: Recipe, lengths: Ints, supervised: Ints) -> MicroBatches:
-    train = recipe.train
-    return length_grouped(
-        lengths,
-        supervised,
-        size=train.per_device_train_batch_size,
-        accumulation=train.gradient_accumulation_steps,
-        seed=train.seed,
-    )
-
-
-def _padded_validation(recipe: Recipe, lengths: Ints, supervised: Ints) -> MicroBatches:
-    return sorted_batches(lengths, supervised, recipe.train.per_device_eval_batch_size)
-
-
-def padded_loss(model: Any, batch: Batch) -> Callable[[], Tensor]:
-    """The loss of a padded batch, by transformers' forward pass and PyTorch's cross entropy."""
-    device = next(model.parameters()).device
-    ids = torch.zeros((batch.size, batch.length), dtype=torch.long, device=device)
-    # A mask of fake tensors counts as one with padding; without padding training needs none.
-    mask = torch.ones_like(ids) if batch.padded else None
-    if mask is not None:
-        mask[-1, -1] = 0
-    places = torch.arange(batch.supervised, device=device)
-    rows, columns = places // (batch.length - 1), places % (batch.length - 1)
-
-    def loss() -> Tensor:
-        decoder = plain_head_decoder(model)
-        if decoder is None:
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-            logits = logits[:, :-1][rows, columns]
-        else:
-            body, head = decoder
-            hidden = body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-            logits = head(hidden[:, :-1][rows, columns])
-        return torch.nn.functional.cross_entropy(
-            logits.float(), torch.zeros_like(places), reduction="sum"
-        )
-
-    return loss
-
-
-def _smaller_batches(recipe: Recipe) -> list[dict[str, Any]]:
-    """Smaller micro batches, with as many rows in an optimizer step as before."""
-    train = recipe.train
-    rows = train.per_device_train_batch_size * train.gradient_accumulation_steps
-    return [
-        {
-            "train.per_device_train_batch_size": size,
-            "train.gradient_accumulation_steps": rows // size,
-            "train.per_device_eval_batch_size": min(size, train.per_device_eval_batch_size),
-        }
-        for size in range(train.per_device_train_batch_size - 1, 0, -1)
-        if rows % size == 0
-    ]
-
-
-PADDED = Loop(_padded_training, _padded_validation, padded_loss, _smaller_batches)
-"""Rows of like length in a batch, padded to the longest: transformers.Trainer's group_by_length."""
+LoopOf = Callable[[Recipe, Any, Device, int], Loop]
+"""A recipe, a model's configuration, a device, and how many processes share the work -> the loop
+that would train it there."""

@@ -2,10 +2,11 @@
 
 On a CPU (checked against measured peaks, docs/LOG.md), as resident memory of the process:
 
-    peak = libraries + weights + mapped file + adapters + gradients + optimizer
-           + the larger of (a training step's, a validation batch's activations and logits)
+    peak = libraries + weights + mapped file + adapters + gradients x lanes + optimizer
+           + lanes x the larger of (a training row's, a validation row's activations and logits)
 
-On a GPU (not checked on one yet), as memory that the driver counts:
+with as many lanes as rows are at work at a time. On a GPU (not checked on one yet), as memory that
+the driver counts:
 
     peak = context + workspace + weights + adapters + gradients + optimizer
            + (activations + logits) x (1 + 5 % that the caching allocator rounds and scatters)
@@ -27,15 +28,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
-from burnish.planning.batches import Batch, MicroBatches
-from burnish.planning.loops import PADDED, Loop
+from burnish.planning.batches import MicroBatches
+from burnish.planning.loops import Device, Loop
 from burnish.planning.machine import GIB
 from burnish.planning.quantized import QuantizedLinear, weight_bytes
-from burnish.planning.step import Setting, build, evaluation_bytes, step_bytes
-from burnish.recipe import Recipe
-
-Device = Literal["cpu", "cuda"]
+from burnish.planning.recomputing import num_recomputed
+from burnish.planning.step import Setting, Transient, build, evaluation_bytes, step_bytes
+from burnish.recipe import LoraSettings, ModelSection, Recipe
 
 CUDA_CONTEXT_GIB = 0.5
 """What a process pays for CUDA's context and the kernels of torch."""
@@ -53,32 +54,45 @@ OPTIMIZER_BYTES = {
     "adamw_torch": 8.0,
     "adamw_torch_fused": 8.0,
     "adamw_bnb_8bit": 2.03,
+    "paged_adamw_32bit": 8.0,
     "paged_adamw_8bit": 2.03,
+    "lion_32bit": 4.0,
+    "lion_8bit": 1.02,
     "adafactor": 0.5,
+    "sgd": 0.0,
+    "muon": 4.0,
+    "galore_adamw": 8.0,
+    "galore_adamw_8bit": 2.03,
+    "galore_adafactor": 0.5,
+    "apollo_adamw": 8.0,
 }
 """Bytes of state a trained weight; 8-bit states have a scale per 256; adafactor keeps rows and
 columns of a matrix, which for LoRA's narrow ones is some of it."""
 
+Moment = Literal["training", "validation"]
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where training is to take place, and how.
+    """Where training is to take place.
 
     Attributes:
         device: a CPU, or a CUDA GPU.
         libraries_gib: what a process takes that has loaded the libraries and nothing else.
-        loop: the training loop.
+        room_gib: what it may take in all; None where nobody knows.
     """
 
     device: Device
     libraries_gib: float
-    loop: Loop = PADDED
+    room_gib: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """GiB by part at the worst moment, and what decides it (`worst`: training or validation)."""
+class Memory(BaseModel):
+    """GiB by part at the worst moment of training on a device, and their sum."""
 
+    model_config = ConfigDict(frozen=True)
+
+    dtype: str
     weights: float
     adapters: float
     gradients: float
@@ -86,31 +100,19 @@ class Memory:
     activations: float
     logits: float
     others: float
-    worst: str
-    dtype: torch.dtype
-
-    @property
-    def parts(self) -> dict[str, float]:
-        """The parts by name."""
-        names = "weights adapters gradients optimizer activations logits others"
-        return {name: getattr(self, name) for name in names.split()}
-
-    @property
-    def peak(self) -> float:
-        """All parts together."""
-        return sum(self.parts.values())
+    peak: float
+    worst_moment: Moment
+    recomputed_layers: int
 
 
-def setting_of(recipe: Recipe, config: Any, dtype: torch.dtype) -> Setting:
+ROOM: dict[Device, float] = {"cpu": 0.9, "cuda": 0.95}
+"""Share of free memory that a plan fills: the rest is for its error, and for others."""
+
+
+def setting_of(model: ModelSection, lora: LoraSettings, config: Any, dtype: torch.dtype) -> Setting:
     """What a recipe says of a step's memory."""
-    model = recipe.model
-    return Setting(
-        config=config,
-        lora=recipe.train.lora,
-        bits=8 if model.load_in_8bit else 4 if model.load_in_4bit else None,
-        dtype=dtype,
-        checkpointing=bool(recipe.train.gradient_checkpointing),
-    )
+    bits = 8 if model.load_in_8bit else 4 if model.load_in_4bit else None
+    return Setting(config=config, lora=lora, bits=bits, dtype=dtype)
 
 
 def memory(
@@ -119,56 +121,65 @@ def memory(
     training: MicroBatches,
     validation: MicroBatches | None,
     place: Place,
+    loop: Loop,
 ) -> Memory:
     """What a recipe takes at the worst moment of its training.
 
     Args:
         recipe: the recipe.
         setting: what a step's memory depends on, from `setting_of`.
-        training: the micro batches of an epoch.
-        validation: the batches of an evaluation, if there is any.
-        place: where it is trained, and by which loop.
+        training: the rows of an epoch.
+        validation: the rows of an evaluation, if there is any.
+        place: where it is trained.
+        loop: by which loop.
     """
-    model = build(setting)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    weights = weight_bytes(model) - 4 * trained
-    step = step_bytes(setting, worst_batch(setting, training, place.loop), place.loop)
-    worst = "training"
-    if validation is not None:
-        scored = evaluation_bytes(setting, _largest(validation), place.loop)
-        if scored.total > step.total:
-            step, worst = scored, "validation"
+    lasting = _lasting(recipe, setting, training.lanes, place)
+    room = None if place.room_gib is None else place.room_gib - sum(lasting.values())
     scattered = 1 + CUDA_SCATTERED if place.device == "cuda" else 1.0
+
+    def step(recomputed: int) -> Transient:
+        once = step_bytes(setting, training.worst, loop, recomputed)
+        return once * (training.lanes * scattered / GIB)
+
+    wanted = recipe.train.gradient_checkpointing
+    recomputed = num_recomputed(wanted, setting.depth, lambda n: step(n).total, room)
+    worst, moment = step(recomputed), _TRAINING
+    if validation is not None:
+        scored = evaluation_bytes(setting, validation.worst, loop)
+        scored = scored * (validation.lanes * scattered / GIB)
+        if scored.total > worst.total:
+            worst, moment = scored, _VALIDATION
     return Memory(
-        weights=weights / GIB,
-        adapters=4 * trained / GIB,
-        gradients=4 * trained / GIB,
-        optimizer=OPTIMIZER_BYTES[recipe.train.optim] * trained / GIB,
-        activations=step.activations / GIB * scattered,
-        logits=step.logits / GIB * scattered,
-        others=_others(model, setting, place),
-        worst=worst,
-        dtype=setting.dtype,
+        dtype=str(setting.dtype).removeprefix("torch."),
+        **lasting,
+        activations=worst.activations,
+        logits=worst.logits,
+        peak=sum(lasting.values()) + worst.total,
+        worst_moment=moment,
+        recomputed_layers=recomputed,
     )
 
 
-def worst_batch(setting: Setting, batches: MicroBatches, loop: Loop = PADDED) -> Batch:
-    """The micro batch that takes most, by what a computed and a supervised token cost."""
-    first = _largest(batches)
-    probe = step_bytes(setting, first, loop)
-    cost = batches.padded * (probe.activations / (first.size * first.length))
-    cost = cost + batches.supervised * (probe.logits / max(first.supervised, 1))
-    return batches.batch(int(cost.argmax()))
+_TRAINING: Moment = "training"
+_VALIDATION: Moment = "validation"
 
 
-def _largest(batches: MicroBatches) -> Batch:
-    return batches.batch(int(batches.padded.argmax()))
-
-
-def _others(model: Any, setting: Setting, place: Place) -> float:
+def _lasting(recipe: Recipe, setting: Setting, lanes: int, place: Place) -> dict[str, float]:
+    """GiB that are there from the first step to the last, by part."""
+    model = build(setting)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if place.device == "cuda":
-        return CUDA_CONTEXT_GIB + CUDA_WORKSPACE_GIB
-    return place.libraries_gib + CPU_SCATTERED_GIB + mapped_file_bytes(model, setting) / GIB
+        others = CUDA_CONTEXT_GIB + CUDA_WORKSPACE_GIB
+    else:
+        mapped = mapped_file_bytes(model, setting) / GIB
+        others = place.libraries_gib + CPU_SCATTERED_GIB + mapped
+    return {
+        "weights": (weight_bytes(model) - 4 * trained) / GIB,
+        "adapters": 4 * trained / GIB,
+        "gradients": 4 * trained * lanes / GIB,
+        "optimizer": OPTIMIZER_BYTES[recipe.train.optim] * trained / GIB,
+        "others": others,
+    }
 
 
 def mapped_file_bytes(model: Any, setting: Setting) -> float:

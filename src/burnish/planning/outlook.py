@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +12,11 @@ import torch
 
 from burnish.errors import DataError
 from burnish.models.loading import pick_dtype
-from burnish.planning.batches import MicroBatches
-from burnish.planning.loops import Loop
-from burnish.planning.memory import Device, Memory, Place, memory, setting_of
-from burnish.planning.rows import Rows, cut
+from burnish.planning.batches import Ints, MicroBatches, Record
+from burnish.planning.loops import Device, Loop
+from burnish.planning.memory import Memory, Place, memory, setting_of
+from burnish.planning.rows import Rows, cut, cut_records
+from burnish.planning.step import Setting
 from burnish.recipe import Recipe
 
 
@@ -23,26 +26,45 @@ class Outlook:
 
     Attributes:
         recipe: the recipe.
-        training: the micro batches of an epoch.
-        validation: the batches of an evaluation; None where none takes place.
-        num_cut: answers of training rows that are cut.
+        place: where it is trained.
+        loop: the loop that trains it.
+        setting: what the memory of a row depends on beside it.
+        records: the records that were looked at, cut as prepare cuts them.
+        lengths: tokens of all training records.
+        supervised: how many of them carry loss.
+        training: the rows of an epoch.
+        validation: the rows of an evaluation; None where none takes place.
+        num_cut: answers of training records that are cut.
         memory: what it takes on the device.
     """
 
     recipe: Recipe
+    place: Place
+    loop: Loop
+    setting: Setting
+    records: Sequence[Record]
+    lengths: Ints
+    supervised: Ints
     training: MicroBatches
     validation: MicroBatches | None
     num_cut: int
     memory: Memory
 
     @property
+    def fits(self) -> bool:
+        """Whether it fits into the memory that there is."""
+        room = self.place.room_gib
+        return room is None or self.memory.peak <= room
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch, by the records (or tokens) of one."""
         train = self.recipe.train
         if train.tokens_per_step is not None:
-            return -(-int(self.training.tokens.sum()) // train.tokens_per_step)
+            wanted = -(-int(self.lengths.sum()) // train.tokens_per_step)
+            return max(1, min(wanted, len(self.lengths)))
         records = train.per_device_train_batch_size * train.gradient_accumulation_steps
-        return -(-int(self.training.num_records) // records)
+        return -(-len(self.lengths) // records)
 
     @property
     def num_steps(self) -> int:
@@ -63,27 +85,47 @@ class Outlook:
         return -(-self.num_steps // self.steps_per_epoch)
 
 
-def outlook(recipe: Recipe, config: Any, rows: Rows, place: Place) -> Outlook:
+def outlook(recipe: Recipe, config: Any, rows: Rows, place: Place, loop: Loop) -> Outlook:
     """What a recipe will meet on a device.
 
     Raises:
         DataError: no row is left after cutting.
     """
     lengths, supervised, num_cut = cut(rows.lengths, rows.supervised, recipe.prepare)
-    if not len(lengths):
+    records = cut_records(rows.records, recipe.prepare)
+    if not len(lengths) or not records:
         raise DataError("plan", "no row is left to train on.", "Raise prepare.max_length.")
-    training = place.loop.training(recipe, lengths, supervised)
-    validation = _validation(recipe, rows, place.loop)
-    setting = setting_of(recipe, config, dtype_on(place.device, recipe.train.bf16))
-    needed = memory(recipe, setting, training, validation, place)
-    return Outlook(recipe, training, validation, num_cut, needed)
+    training = dataclasses.replace(loop.training(records), share=_share(records, lengths))
+    validation = _validation(recipe, rows, loop)
+    dtype = dtype_on(place.device, recipe.train.bf16)
+    setting = setting_of(recipe.model, recipe.train.lora, config, dtype)
+    needed = memory(recipe, setting, training, validation, place, loop)
+    return Outlook(
+        recipe,
+        place,
+        loop,
+        setting,
+        records,
+        lengths,
+        supervised,
+        training,
+        validation,
+        num_cut,
+        needed,
+    )
 
 
 def _validation(recipe: Recipe, rows: Rows, loop: Loop) -> MicroBatches | None:
-    lengths, supervised, _ = cut(rows.held_lengths, rows.held_supervised, recipe.prepare)
-    if recipe.train.eval_strategy == "no" or not len(lengths):
+    lengths, _, _ = cut(rows.held_lengths, rows.held_supervised, recipe.prepare)
+    records = cut_records(rows.held_records, recipe.prepare)
+    if recipe.train.eval_strategy == "no" or not len(lengths) or not records:
         return None
-    return loop.validation(recipe, lengths, supervised)
+    return dataclasses.replace(loop.validation(records), share=_share(records, lengths))
+
+
+def _share(records: Sequence[Record], lengths: Ints) -> float:
+    """How many of all tokens the records have."""
+    return sum(len(ids) for ids, _ in records) / float(lengths.sum())
 
 
 def dtype_on(device: Device, bf16: str | bool) -> torch.dtype:

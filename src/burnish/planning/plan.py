@@ -15,33 +15,33 @@ import torch
 from burnish.conversation import Conversation
 from burnish.errors import BurnishError, ModelError
 from burnish.models.names import find_model
-from burnish.planning.batches import packing_efficiency
+from burnish.planning.cluster import Link, cluster_look
 from burnish.planning.disk import disk_bytes
 from burnish.planning.fixes import fixes, smaller_model
-from burnish.planning.loops import PADDED, Loop
+from burnish.planning.link import measured_link
+from burnish.planning.loops import Device, LoopOf
 from burnish.planning.machine import GIB, available_gib
-from burnish.planning.memory import Device, Place
-from burnish.planning.outlook import Outlook, dtype_on, outlook
-from burnish.planning.report import DataLook, MemoryLook, ModelLook, PlanReport
+from burnish.planning.memory import ROOM, Place
+from burnish.planning.outlook import Outlook, outlook
+from burnish.planning.report import ClusterLook, DataLook, MemoryLook, ModelLook, PlanReport
 from burnish.planning.rows import Rows, prepared_rows, rendered_rows
-from burnish.planning.shape import empty_model, num_active, num_experts, read_shape, with_adapter
+from burnish.planning.shape import num_active, num_experts, read_shape
 from burnish.planning.shape import num_parameters as count
-from burnish.planning.step_time import Pace, work_of
+from burnish.planning.step import build
+from burnish.planning.step_time import Pace, Work, work_of
 from burnish.planning.timing import measured_pace, time_look
 from burnish.progress import say
 from burnish.recipe import Recipe
 from burnish.rendering import load_tokenizer
 from burnish.run_dir import RunDir
 
-ROOM = 0.95
-"""Share of a GPU's memory that training may fill."""
-
 _LIBRARIES = """
 import torch, transformers.trainer, peft, accelerate, datasets
-from burnish.planning.loops import PADDED, Loop
 from burnish.planning.machine import resident_bytes
 print(resident_bytes())
 """
+
+Look = Callable[..., Outlook]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +51,22 @@ class Target:
     Attributes:
         gpu_gib: memory of the GPU that is meant; None plans for this machine as it is.
         price_per_hour: what an hour of it costs, in any currency.
-        calibrate: whether to run a few micro batches for the time they take.
+        calibrate: whether to run a few rows for the time they take.
         model_config: a config.json, or its folder, that stands for the recipe's model.
+        num_processes: how many of such machines or GPUs share the work.
+        link: what lies between them; None measures it between two processes here.
     """
 
     gpu_gib: float | None = None
     price_per_hour: float | None = None
     calibrate: bool = True
     model_config: Path | None = None
+    num_processes: int = 1
+    link: Link | None = None
 
 
 def plan(
-    recipe: Recipe,
-    run: RunDir,
-    is_prepared: bool,
-    target: Target,
-    loop_on: Callable[[Device], Loop] = lambda device: PADDED,
+    recipe: Recipe, run: RunDir, is_prepared: bool, target: Target, loop_of: LoopOf
 ) -> PlanReport:
     """What a recipe needs, whether it fits, and the smallest changes that make it fit.
 
@@ -75,7 +75,7 @@ def plan(
         run: a run folder that holds cleaned rows.
         is_prepared: whether it holds prepared ones, too, by this very recipe.
         target: what to plan for.
-        loop_on: the training loop on a device.
+        loop_of: the training loop.
 
     Raises:
         ModelError: the model's config.json can't be found or used.
@@ -84,40 +84,27 @@ def plan(
     folder = _config_folder(recipe, target)
     config = read_shape(folder, trust_remote_code=recipe.model.trust_remote_code)
     rows = _rows(recipe, run, folder, is_prepared=is_prepared)
-    device, room = _device(target)
-    libraries = _libraries_gib()
+    device, *_ = places = _places(target)
 
-    def look(changed: Recipe, *, on: Device = device, shape: Any = config) -> Outlook:
-        return outlook(changed, shape, rows, Place(on, libraries, loop_on(on)))
+    def look(
+        changed: Recipe, *, on: Device = device, shape: Any = config, num_processes: int = 1
+    ) -> Outlook:
+        loop = loop_of(changed, shape, on, num_processes)
+        return outlook(changed, shape, rows, places[on], loop)
 
-    others: Device = "cpu" if device == "cuda" else "cuda"
-    seen = {device: look(recipe), others: look(recipe, on=others)}
-    rooms = {device: room, others: available_gib() if others == "cpu" else None}
-    fits = seen[device].memory.peak <= room
-    model = empty_model(config, dtype_on(device, recipe.train.bf16))
-    adapted = with_adapter(model, recipe.train.lora)
-    work = work_of(adapted, checkpointing=bool(recipe.train.gradient_checkpointing))
-    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-    num_weights = count(adapted) - trained
-    pace = None
-    if target.gpu_gib is None or torch.cuda.is_available():
-        whole = any(folder.glob("*.safetensors")) and target.model_config is None
-        may_run = target.calibrate and whole and fits
-        pace = measured_pace(recipe, folder, seen[device], work, run=may_run, loop=loop_on(device))
-    changes = [] if fits else _changes(recipe, rows, room, look, config, loop_on(device))
+    seen = {name: look(recipe, on=name) for name in places}
+    here = seen[device]
+    adapted = build(here.setting)
+    pace, work = _pace(here, target, folder, adapted)
     return PlanReport(
-        model=ModelLook(
-            name=str(target.model_config or recipe.model.name_or_path),
-            weights=num_weights,
-            weights_per_token=num_active(model) - trained,
-            trained_weights=trained,
-        ),
-        data=_data(rows, seen[device]),
-        memory_gib={name: _memory(outlook_, rooms[name]) for name, outlook_ in seen.items()},
-        time=time_look(seen[device], pace, work, target.price_per_hour) if pace else None,
-        disk_gib=_disk(recipe, config, trained, rows),
-        fits=fits,
-        changes_that_fit=changes,
+        model=_model(recipe, target, adapted),
+        data=_data(rows, here),
+        memory_gib={name: _memory(outlook_) for name, outlook_ in seen.items()},
+        time=time_look(here, pace, work, target.price_per_hour) if pace else None,
+        cluster=_cluster(target, look, recipe, pace),
+        disk_gib=_disk(recipe, config, _num_trained(adapted), rows),
+        fits=here.fits,
+        changes_that_fit=[] if here.fits else _changes(here, rows, look, config),
         notes=_notes(recipe, config, rows, target, pace),
     )
 
@@ -149,13 +136,18 @@ def _rows(recipe: Recipe, run: RunDir, folder: Path, *, is_prepared: bool) -> Ro
     return rendered_rows(conversations, tokenizer, recipe.prepare)
 
 
-def _device(target: Target) -> tuple[Device, float]:
-    """Where to plan for, and the GiB that there are."""
+def _places(target: Target) -> dict[Device, Place]:
+    """Where to plan for, and first where it is meant to take place."""
+    libraries = _libraries_gib()
+    cpu = Place("cpu", libraries, ROOM["cpu"] * available_gib())
     if target.gpu_gib is not None:
-        return "cuda", ROOM * target.gpu_gib
-    if torch.cuda.is_available():
-        return "cuda", ROOM * torch.cuda.get_device_properties(0).total_memory / GIB
-    return "cpu", available_gib()
+        gpu = Place("cuda", libraries, ROOM["cuda"] * target.gpu_gib)
+    elif torch.cuda.is_available():
+        free = torch.cuda.mem_get_info()[0] / GIB
+        gpu = Place("cuda", libraries, ROOM["cuda"] * free)
+    else:
+        return {"cpu": cpu, "cuda": Place("cuda", libraries)}
+    return {"cuda": gpu, "cpu": cpu}
 
 
 def _libraries_gib() -> float:
@@ -165,39 +157,65 @@ def _libraries_gib() -> float:
     return int(done.stdout.split()[-1]) / GIB
 
 
-def _changes(
-    recipe: Recipe, rows: Rows, room: float, look: Callable[..., Outlook], config: Any, loop: Loop
-) -> list[str]:
-    found = fixes(recipe, rows, room, look, loop.smaller)
-    shape = smaller_model(config, room, lambda shape: look(recipe, shape=shape))
+def _pace(here: Outlook, target: Target, folder: Path, adapted: Any) -> tuple[Pace | None, Work]:
+    """How fast this machine is, if it is the one that is planned for, and what a token costs."""
+    work = work_of(adapted, num_recomputed=here.memory.recomputed_layers)
+    if target.gpu_gib is not None and not torch.cuda.is_available():
+        return None, work
+    whole = any(folder.glob("*.safetensors")) and target.model_config is None
+    may_run = target.calibrate and whole and here.fits
+    return measured_pace(here, folder, work, run=may_run), work
+
+
+def _cluster(target: Target, look: Look, recipe: Recipe, pace: Pace | None) -> ClusterLook | None:
+    if target.num_processes < 2:
+        return None
+    part = look(recipe, num_processes=target.num_processes)
+    link = target.link or measured_link()
+    return cluster_look(part, target.num_processes, link, pace)
+
+
+def _changes(here: Outlook, rows: Rows, look: Look, config: Any) -> list[str]:
+    found = fixes(here.recipe, rows, look, here.loop.smaller)
+    shape = smaller_model(config, lambda shape: look(here.recipe, shape=shape))
     return [*found, shape] if shape else found
 
 
-def _data(rows: Rows, seen: Outlook) -> DataLook:
-    batches = seen.training
-    lengths = rows.lengths.clip(max=seen.recipe.prepare.max_length)
-    row = max(seen.recipe.train.row_length, int(lengths.max()))
-    return DataLook(
-        source=rows.source,
-        num_examples=batches.num_records,
-        num_tokens=int(batches.tokens.sum()),
-        num_supervised_tokens=int(batches.supervised.sum()),
-        longest=int(lengths.max()),
-        num_cut=seen.num_cut,
-        padding_of_this_loop=round(batches.padding_share, 4),
-        packing_efficiency=round(packing_efficiency(lengths.tolist(), row), 4),
+def _model(recipe: Recipe, target: Target, adapted: Any) -> ModelLook:
+    trained = _num_trained(adapted)
+    return ModelLook(
+        name=str(target.model_config or recipe.model.name_or_path),
+        layers=adapted.config.get_text_config().num_hidden_layers,
+        weights=count(adapted) - trained,
+        weights_per_token=num_active(adapted.get_base_model()) - trained,
+        trained_weights=trained,
     )
 
 
-def _memory(seen: Outlook, room: float | None) -> MemoryLook:
-    found = seen.memory
+def _num_trained(adapted: Any) -> int:
+    return int(sum(p.numel() for p in adapted.parameters() if p.requires_grad))
+
+
+def _data(rows: Rows, seen: Outlook) -> DataLook:
+    return DataLook(
+        source=rows.source,
+        num_examples=len(seen.lengths),
+        num_tokens=int(seen.lengths.sum()),
+        num_computed_tokens=round(seen.training.whole(seen.training.lengths)),
+        num_supervised_tokens=int(seen.supervised.sum()),
+        longest=int(seen.lengths.max()),
+        num_cut=seen.num_cut,
+        packing_efficiency=round(seen.training.packing_efficiency, 4),
+    )
+
+
+def _memory(seen: Outlook) -> MemoryLook:
+    found, room = seen.memory.model_dump(), seen.place.room_gib
+    rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in found.items()}
     return MemoryLook(
-        dtype=str(found.dtype).removeprefix("torch."),
-        **{name: round(value, 3) for name, value in found.parts.items()},
-        peak=round(found.peak, 3),
-        worst_moment=found.worst,
+        **rounded,
         available=None if room is None else round(room, 2),
-        fits=None if room is None else found.peak <= room,
+        fits=None if room is None else seen.fits,
     )
 
 
@@ -217,8 +235,10 @@ def _notes(recipe: Recipe, config: Any, rows: Rows, target: Target, pace: Pace |
         notes.append("a mixture of experts: weights per token and memory are approximate")
     if target.gpu_gib is not None:
         notes.append("memory on a GPU is by a formula that was not checked on this one")
-    if pace is None:
-        notes.append("no time is given for a GPU that is not here")
+        if pace is None:
+            notes.append("no time is given for a GPU that is not here")
+    elif pace is None:
+        notes.append("no time is given for a quantized base that was not run")
     if recipe.merge.dtype != "float32":
         notes.append("merging needs the whole base in float32 in memory: 4 bytes a weight")
     return notes

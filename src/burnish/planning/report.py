@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from burnish.planning.memory import Memory
+
 
 class ModelLook(BaseModel):
     """The model and its adapter."""
@@ -11,41 +13,33 @@ class ModelLook(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
+    layers: int
     weights: int
     weights_per_token: int
     trained_weights: int
 
 
 class DataLook(BaseModel):
-    """The rows of an epoch; `padding` and `packing` are shares from 0 to 1."""
+    """The rows of an epoch; `packing_efficiency` is a share from 0 to 1.
+
+    Fewer tokens are computed than there are where records share their beginning.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     source: str
     num_examples: int
     num_tokens: int
+    num_computed_tokens: int
     num_supervised_tokens: int
     longest: int
     num_cut: int
-    padding_of_this_loop: float
     packing_efficiency: float
 
 
-class MemoryLook(BaseModel):
-    """GiB by part at the worst moment of training on a device, and whether that fits."""
+class MemoryLook(Memory):
+    """What training takes on a device, and whether that fits; None where nobody knows."""
 
-    model_config = ConfigDict(frozen=True)
-
-    dtype: str
-    weights: float
-    adapters: float
-    gradients: float
-    optimizer: float
-    activations: float
-    logits: float
-    others: float
-    peak: float
-    worst_moment: str
     available: float | None
     fits: bool | None
 
@@ -56,7 +50,7 @@ class TimeLook(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     measured: str
-    micro_batches_per_epoch: int
+    rows_per_epoch: int
     steps: int
     seconds_per_step: float
     cpu_seconds_per_step: float
@@ -64,6 +58,31 @@ class TimeLook(BaseModel):
     seconds_of_evaluation: float
     hours: float
     cost: float | None
+
+
+class ProcessLook(BaseModel):
+    """One of several processes: its memory, and the time of a step.
+
+    A step takes `compute + communication`, as if nothing of the two went on at once; None where
+    compute is not known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    memory_gib: float
+    communicated_gib: float
+    seconds_of_communication: float
+    seconds_per_step: float | None
+
+
+class ClusterLook(BaseModel):
+    """A step on several processes like this machine or GPU, by how the work is shared."""
+
+    model_config = ConfigDict(frozen=True)
+
+    processes: int
+    link: str
+    ways: dict[str, ProcessLook]
 
 
 class PlanReport(BaseModel):
@@ -75,6 +94,7 @@ class PlanReport(BaseModel):
     data: DataLook
     memory_gib: dict[str, MemoryLook]
     time: TimeLook | None
+    cluster: ClusterLook | None
     disk_gib: dict[str, float]
     fits: bool
     changes_that_fit: list[str]

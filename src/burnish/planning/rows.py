@@ -1,4 +1,4 @@
-"""The lengths of the rows that will be trained on: as prepared, or rendered from cleaned ones."""
+"""The records that will be trained on: as prepared, or rendered from cleaned ones."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from burnish.conversation import IGNORE_INDEX, Conversation
-from burnish.errors import BurnishError, DataError
-from burnish.planning.batches import Ints
+from burnish.conversation import IGNORE_INDEX, Conversation, Example
+from burnish.errors import DataError
+from burnish.labels.rows import batches as flat_batches
+from burnish.planning.batches import Ints, Record
 from burnish.recipe import PrepareSection
-from burnish.rendering import render_example
+from burnish.rendering import render_row
 from burnish.run_dir import RunDir
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MOST_RENDERED = 2_000
-"""So many conversations are rendered for an estimate; of more, as many, evenly spread."""
+MOST_LOOKED_AT = 2_000
+"""So many records are rendered and packed for an estimate; of more, as many, evenly spread."""
 
 CHARS_PER_TOKEN = {"ascii": 4.0, "other": 1.2}
 """For a model whose tokenizer is not at hand."""
@@ -28,21 +29,25 @@ CHARS_PER_TOKEN = {"ascii": 4.0, "other": 1.2}
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows before anything is cut: an entry for each in the arrays.
+    """Records before anything is cut.
 
     Attributes:
-        lengths: tokens of training rows.
+        lengths: tokens of each training record.
         supervised: how many of them carry loss.
-        held_lengths: tokens of validation rows.
+        held_lengths: tokens of each validation record.
         held_supervised: likewise.
+        records: training records that stand for all, the longest among them.
+        held_records: likewise.
         source: where the figures come from, in words.
-        estimated: whether they stand for rows that were not looked at or not tokenized.
+        estimated: whether they stand for records that were not looked at or not tokenized.
     """
 
     lengths: Ints
     supervised: Ints
     held_lengths: Ints
     held_supervised: Ints
+    records: Sequence[Record]
+    held_records: Sequence[Record]
     source: str
     estimated: bool
 
@@ -59,20 +64,57 @@ def cut(lengths: Ints, supervised: Ints, section: PrepareSection) -> tuple[Ints,
     return (lengths - excess)[kept], left[kept], int((excess[kept] > 0).sum())
 
 
+def cut_records(records: Sequence[Record], section: PrepareSection) -> list[Record]:
+    """Records as prepare leaves them."""
+    length = section.max_length
+    if section.too_long == "reject":
+        return [record for record in records if len(record[0]) <= length]
+    shorter = [(ids[:length], labels[:length]) for ids, labels in records]
+    return [(ids, labels) for ids, labels in shorter if _num_supervised(labels)]
+
+
+def representative(split: Any) -> list[Record]:
+    """Rows of a prepared split that stand for all: evenly spread ones, and the longest."""
+    return _some_of(split, _sizes(split)[0])
+
+
 def prepared_rows(run: RunDir) -> Rows:
     """The rows of a run's prepare stage, with the lengths that they had before they were cut."""
     from datasets import load_from_disk
 
-    train, held = (_measured(load_from_disk(str(run.split(n)))) for n in ("train", "validation"))
-    return Rows(*train, *held, source="the rows that prepare made", estimated=False)
+    train, held = (load_from_disk(str(run.split(name))) for name in ("train", "validation"))
+    sizes, held_sizes = _sizes(train), _sizes(held)
+    return Rows(
+        *sizes,
+        *held_sizes,
+        records=_some_of(train, sizes[0]),
+        held_records=_some_of(held, held_sizes[0]),
+        source="the rows that prepare made",
+        estimated=False,
+    )
 
 
-def _measured(split: Any) -> tuple[Ints, Ints]:
-    labels = split["labels"]
-    lost = np.array(split["num_cut"], dtype=np.int64)
-    lengths = np.array([len(row) for row in labels], dtype=np.int64)
-    supervised = [sum(label != IGNORE_INDEX for label in row) for row in labels]
-    return lengths + lost, np.array(supervised, dtype=np.int64) + lost
+def _sizes(split: Any) -> tuple[Ints, Ints]:
+    """Tokens and supervised tokens of each row, with those that were cut."""
+    lengths, supervised = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for batch in flat_batches(split):
+        before = np.concatenate([[0], np.cumsum(batch.labels != IGNORE_INDEX)])
+        lost = 0 if batch.num_cut is None else batch.num_cut
+        lengths.append(batch.lengths + lost)
+        supervised.append(before[batch.ends] - before[batch.starts] + lost)
+    return np.concatenate(lengths), np.concatenate(supervised)
+
+
+def _some_of(split: Any, lengths: Ints) -> list[Record]:
+    some = split.select(_evenly(lengths)).with_format(None)
+    return list(zip(some["input_ids"], some["labels"], strict=True))
+
+
+def _evenly(lengths: Ints) -> list[int]:
+    """Which rows stand for all: evenly spread ones, and the longest."""
+    step = -(-len(lengths) // MOST_LOOKED_AT) or 1
+    chosen = set(range(0, len(lengths), step))
+    return sorted(chosen | {int(lengths.argmax())} if chosen else chosen)
 
 
 def rendered_rows(
@@ -85,17 +127,22 @@ def rendered_rows(
     Raises:
         DataError: there is no conversation, or none can be rendered.
     """
-    step = -(-len(conversations) // MOST_RENDERED) or 1
-    picked = [c.trained_on(section.train_on) for c in conversations[::step]]
-    pairs = [pair for c in picked if (pair := _size(c, tokenizer)) is not None]
-    if not pairs:
+    step = -(-len(conversations) // MOST_LOOKED_AT) or 1
+    picked = conversations[::step]
+    records = [
+        record
+        for number, conversation in enumerate(picked)
+        for record in _records(conversation, tokenizer, section, number)
+    ]
+    if not records:
         raise DataError(
             "plan",
             "there is no conversation that can be rendered.",
             "Run burnish clean to see why.",
         )
-    lengths, supervised = np.array(pairs, dtype=np.int64).T
-    number = round(len(conversations) * len(pairs) / len(picked))
+    lengths = np.array([len(ids) for ids, _ in records], dtype=np.int64)
+    supervised = np.array([_num_supervised(labels) for _, labels in records], dtype=np.int64)
+    number = round(len(conversations) * len(records) / len(picked))
     num_held = round(number * section.validation_size)
     num_train = max(number - num_held - round(number * section.test_size), 1)
     how = "rendered" if tokenizer else "measured in characters, for want of a tokenizer,"
@@ -104,31 +151,39 @@ def rendered_rows(
         np.resize(supervised, num_train),
         np.resize(lengths, num_held),
         np.resize(supervised, num_held),
+        records=records[:num_train],
+        held_records=records[:num_held],
         source=f"an estimate: {len(picked):,} of {len(conversations):,} cleaned rows were {how}",
         estimated=True,
     )
 
 
-def _size(
-    conversation: Conversation, tokenizer: PreTrainedTokenizerBase | None
-) -> tuple[int, int] | None:
-    """Tokens and supervised tokens of a conversation, or None where it can't be rendered."""
+def _records(
+    conversation: Conversation,
+    tokenizer: PreTrainedTokenizerBase | None,
+    section: PrepareSection,
+    number: int,
+) -> list[Record]:
+    """Token ids and labels of what a row is learned as; nothing if it can't be rendered."""
     if tokenizer is None:
-        sizes = [_guess(m.content + m.input) for m in conversation.messages]
-        answers = [
-            size
-            for size, m in zip(sizes, conversation.messages, strict=True)
-            if m.role == "assistant"
-        ]
-        return sum(sizes), max(sum(answers), 1)
-    try:
-        example = render_example(conversation, tokenizer, sys.maxsize)
-    except BurnishError:
-        return None
-    return len(example.input_ids), example.num_supervised
+        return [_guessed(conversation, number)]
+    parts = render_row(conversation, tokenizer, sys.maxsize, section.train_on)
+    return [(each.input_ids, each.labels) for _, each in parts if isinstance(each, Example)]
+
+
+def _guessed(conversation: Conversation, number: int) -> Record:
+    """A record of about the right size whose ids are like no other's."""
+    sizes = [(m.role, _guess(m.content + m.input)) for m in conversation.messages]
+    answers = max(sum(size for role, size in sizes if role == "assistant"), 1)
+    others = sum(size for _, size in sizes) - answers
+    return [number] * (others + answers), [IGNORE_INDEX] * others + [number] * answers
 
 
 def _guess(text: str) -> int:
     plain = sum(character.isascii() for character in text)
     other = (len(text) - plain) / CHARS_PER_TOKEN["other"]
     return round(plain / CHARS_PER_TOKEN["ascii"] + other) + 5
+
+
+def _num_supervised(labels: Sequence[int]) -> int:
+    return sum(label != IGNORE_INDEX for label in labels)

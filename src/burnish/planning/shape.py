@@ -70,7 +70,7 @@ def with_adapter(model: Any, settings: LoraSettings) -> Any:
     from peft import get_peft_model
 
     with torch.device("meta"):
-        return get_peft_model(model, lora_config(settings))
+        return get_peft_model(model, lora_config(settings, initialize=False))
 
 
 def shallow(config: Any, num_layers: int) -> Any:

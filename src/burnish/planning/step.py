@@ -1,19 +1,28 @@
 """What one micro batch keeps in memory: a training step run on fake tensors, which hold no data.
 
-The model's own forward pass, PEFT's adapter layers and autograd run as in training, on tensors that
-have a shape but no memory. What is alive at each moment is counted (`live.LiveBytes`), so that no
-formula of what a layer saves is needed, and a new architecture counts as its code behaves. In
-transformers' forward pass attention is the one that PyTorch takes on a CPU: like the fused ones of
-a GPU it saves queries, keys, values, its output and a number a row, never [seq, seq].
+The loop's own loss, PEFT's adapter layers and autograd run as in training, on tensors that have a
+shape but no memory. What is alive at each moment is counted (`live.LiveBytes`), so that no formula
+of what a layer saves is needed, and a new architecture counts as its code behaves. In transformers'
+forward pass attention is the one that PyTorch takes on a CPU: like the fused ones of a GPU it saves
+queries, keys, values, its output and a number a row, never [seq, seq].
 
-Source: PyTorch, torch._subclasses.fake_tensor.
+Two shallow models are run, and what a layer adds is their difference. Of L layers let each keep k
+bytes, or i (its input) where it recomputes; K and I are the peaks where none and all recompute.
+Where the first n do, the peak is the larger one of two moments:
+
+    K - n (k - i)       the backward pass begins, and all that is kept is there
+    I - (L - n) i       the last of the n goes forward again, and those behind it are gone
+
+Source: PyTorch, torch._subclasses.fake_tensor; Chen et al. 2016, "Training Deep Nets with Sublinear
+Memory Cost".
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,13 +30,12 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from burnish.planning.batches import Batch
+from burnish.planning.experts import shapes_of_grouped_products
 from burnish.planning.live import LiveBytes
-from burnish.planning.loops import PADDED, Loop
+from burnish.planning.loops import Loop
 from burnish.planning.quantized import quantize_shape
 from burnish.planning.shape import empty_model, shallow, with_adapter
 from burnish.recipe import LoraSettings
-
-Run = Callable[[Callable[[], Tensor]], None]
 
 DEPTHS = (2, 4)
 """Layers of the two models that are run; what a layer adds is their difference."""
@@ -35,21 +43,34 @@ DEPTHS = (2, 4)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What decides, beside the batch, what a step keeps.
+    """What decides, beside the batch and the loop, what a step keeps.
 
     Attributes:
         config: the model's configuration.
         lora: the adapter.
         bits: width of the base's linear layers, or None for a whole base.
         dtype: type of the base, or what its quantized layers compute in.
-        checkpointing: whether activations are recomputed.
     """
 
-    config: Any
-    lora: LoraSettings
+    config: Any = field(compare=False)
+    lora: LoraSettings = field(compare=False)
     bits: int | None
     dtype: torch.dtype
-    checkpointing: bool
+    _identity: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Configurations can't be hashed; their text can."""
+        identity = self.config.to_json_string() + self.lora.model_dump_json()
+        object.__setattr__(self, "_identity", identity)
+
+    @property
+    def depth(self) -> int:
+        """The model's layers."""
+        return int(self.config.get_text_config().num_hidden_layers)
+
+    def at_depth(self, num_layers: int) -> Setting:
+        """The same with the first so many layers."""
+        return dataclasses.replace(self, config=shallow(self.config, num_layers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +90,44 @@ class Transient:
         """Both together."""
         return self.activations + self.logits
 
+    def __add__(self, other: Transient) -> Transient:
+        return Transient(self.activations + other.activations, self.logits + other.logits)
 
-def step_bytes(setting: Setting, batch: Batch, loop: Loop = PADDED) -> Transient:
-    """What the training step of one micro batch keeps at its worst moment."""
+    def __sub__(self, other: Transient) -> Transient:
+        return self + other * -1
 
-    def run(loss: Callable[[], Tensor]) -> None:
-        loss().backward()  # type: ignore[no-untyped-call]
-
-    return _by_depth(setting, batch, loop, run)
+    def __mul__(self, factor: float) -> Transient:
+        return Transient(self.activations * factor, self.logits * factor)
 
 
-def evaluation_bytes(setting: Setting, batch: Batch, loop: Loop = PADDED) -> Transient:
+def step_bytes(setting: Setting, batch: Batch, loop: Loop, num_recomputed: int = 0) -> Transient:
+    """What the training step of one micro batch keeps at its worst moment.
+
+    Args:
+        setting: the model and its adapter.
+        batch: the micro batch.
+        loop: the training loop.
+        num_recomputed: so many layers, from the first, keep only their input.
+    """
+    depth = setting.depth
+    if depth <= DEPTHS[1]:
+        return _traced(setting, batch, loop, num_recomputed, _training)
+    whole, layer = _by_depth(setting, batch, loop, False, _training)
+    if not num_recomputed:
+        return whole
+    spared, its_input = _by_depth(setting, batch, loop, True, _training)
+    if num_recomputed >= depth:
+        return spared
+    going_back = whole + (its_input - layer) * num_recomputed
+    going_forth_again = spared + its_input * (num_recomputed - depth)
+    return max(going_back, going_forth_again, key=lambda moment: moment.total)
+
+
+def evaluation_bytes(setting: Setting, batch: Batch, loop: Loop) -> Transient:
     """What scoring one batch keeps at its worst moment, without a backward pass."""
-
-    def run(loss: Callable[[], Tensor]) -> None:
-        with torch.no_grad():
-            loss()
-
-    return _by_depth(setting, batch, loop, run)
+    if setting.depth <= DEPTHS[1]:
+        return _traced(setting, batch, loop, 0, _scoring)
+    return _by_depth(setting, batch, loop, False, _scoring)[0]
 
 
 def build(setting: Setting) -> Any:
@@ -94,40 +135,43 @@ def build(setting: Setting) -> Any:
     model = empty_model(setting.config, setting.dtype)
     if setting.bits:
         quantize_shape(model, setting.bits, setting.dtype)
-    if setting.checkpointing:
-        model.enable_input_require_grads()
-        # Without random numbers to keep, which fake tensors have none of.
-        options = {"use_reentrant": False, "preserve_rng_state": False}
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
     return with_adapter(model, setting.lora).train()
 
 
-def _by_depth(setting: Setting, batch: Batch, loop: Loop, run: Run) -> Transient:
-    """Runs two shallow models and goes on along the line to the full depth."""
-    depth = int(setting.config.get_text_config().num_hidden_layers)
-    if depth <= DEPTHS[1]:
-        return _traced(setting, batch, loop, run)
-    low, high = (_traced(_with_depth(setting, n), batch, loop, run) for n in DEPTHS)
-    share = (depth - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0])
-    return Transient(
-        low.activations + share * (high.activations - low.activations),
-        low.logits + share * (high.logits - low.logits),
+Run = Callable[[Callable[[], Tensor]], None]
+
+
+def _training(loss: Callable[[], Tensor]) -> None:
+    loss().backward()  # type: ignore[no-untyped-call]
+
+
+def _scoring(loss: Callable[[], Tensor]) -> None:
+    with torch.no_grad():
+        loss()
+
+
+def _by_depth(
+    setting: Setting, batch: Batch, loop: Loop, recomputing: bool, run: Run
+) -> tuple[Transient, Transient]:
+    """What the whole model takes, and how much of that a layer adds."""
+    first, second = DEPTHS
+    low, high = (
+        _traced(setting.at_depth(n), batch, loop, n if recomputing else 0, run) for n in DEPTHS
     )
+    layer = (high - low) * (1 / (second - first))
+    return low + layer * (setting.depth - first), layer
 
 
-def _with_depth(setting: Setting, num_layers: int) -> Setting:
-    return dataclasses.replace(setting, config=shallow(setting.config, num_layers))
-
-
-def _traced(setting: Setting, batch: Batch, loop: Loop, run: Run) -> Transient:
+@lru_cache(maxsize=256)
+def _traced(setting: Setting, batch: Batch, loop: Loop, num_recomputed: int, run: Run) -> Transient:
     model = build(setting)
     loop.forget()
     try:
-        with FakeTensorMode():
+        with FakeTensorMode(), shapes_of_grouped_products():
             tensors = _materialize(model)
             live = LiveBytes(tensors, width=int(setting.config.get_text_config().vocab_size))
             with live:
-                loss = loop.loss(model, batch)
+                loss = loop.loss(model, batch, num_recomputed)
                 run(loss)
     finally:
         loop.forget()

@@ -1,9 +1,9 @@
-"""How long training takes: a line through a few micro batches that are run, or a GEMM's rate.
+"""How long training takes: a line through a few rows that are run, or a matrix product's rate.
 
-Seconds of a micro batch are taken as `fixed + FLOPs / rate`. FLOPs per computed token: 2 a frozen
-weight in the forward pass and 2 in the backward pass (the gradient of the input alone), 6 a weight
-of the adapter, and attention's two products with every token of the row; 4 a weight of the head per
-supervised token. Recomputing activations adds a forward pass.
+Seconds of the rows that are at work together are taken as `fixed + FLOPs / rate`. FLOPs per
+computed token: 2 a frozen weight in the forward pass and 2 in the backward pass (the gradient of
+the input alone), 6 a weight of the adapter, and attention's two products over the keys that a query
+sees; 4 a weight of the head per supervised token. Layers that recompute go forward once more.
 
 Source: Kaplan et al., "Scaling Laws for Neural Language Models", 2020, section 2.1 (counting).
 """
@@ -11,6 +11,7 @@ Source: Kaplan et al., "Scaling Laws for Neural Language Models", 2020, section 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,58 +19,64 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from burnish.planning.batches import Batch, MicroBatches
-from burnish.planning.loops import PADDED, Loop
+from burnish.planning.batches import MicroBatches, Record
+from burnish.planning.loops import Loop
 from burnish.planning.shape import num_active
 
 Floats = NDArray[np.floating[Any]]
 
-QUANTILES = (0.1, 0.5, 0.9)
-"""Which micro batches are run, by their FLOPs."""
+Run = Callable[[Sequence[Record]], None]
+"""Takes records forward and back, from `Loop.run`."""
 
-NUM_REPEATS = 3
+PIECES = (1 / 3, 2 / 3, 1.0)
+"""How many of a full row's tokens are run, to tell what grows with them from what does not."""
+
+NUM_REPEATS = 2
 """How often each is run; the shortest time counts, as the one least disturbed by other work."""
-
-GEMM_SHARE = 0.45
-"""Share of a plain GEMM's rate that training reached on the CPUs where it was measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Weights by how often they are used: FLOPs follow from these."""
+    """Weights by how often they are used: FLOPs follow from these.
+
+    Attributes:
+        frozen: weights of the layers that do not learn.
+        adapter: weights that do.
+        head: weights of the head, which sees supervised tokens alone.
+        attention: FLOPs of a query with a key, in all layers.
+        recomputed: share of the layers that go forward twice.
+    """
 
     frozen: float
     adapter: float
     head: float
     attention: float
-    checkpointing: bool
+    recomputed: float = 0.0
 
     def training(self, batches: MicroBatches) -> Floats:
-        """FLOPs of each micro batch, forward and backward."""
+        """FLOPs of each row, forward and backward."""
         forward = self._forward(batches)
-        once = forward if self.checkpointing else 0.0
-        backward = batches.padded * (2 * self.frozen + 4 * self.adapter)
-        backward = backward + 2.5 * self._attention(batches)
-        total: Floats = forward + once + backward + 4.0 * self.head * batches.supervised
+        backward = batches.lengths * (2 * self.frozen + 4 * self.adapter)
+        backward = backward + 2.5 * self.attention * batches.scores
+        head = 4.0 * self.head * batches.supervised
+        total: Floats = (1 + self.recomputed) * forward + backward + head
         return total
 
     def evaluation(self, batches: MicroBatches) -> Floats:
-        """FLOPs of each batch of an evaluation."""
+        """FLOPs of each row of an evaluation."""
         return self._forward(batches) + 2.0 * self.head * batches.supervised
 
     def _forward(self, batches: MicroBatches) -> Floats:
-        return batches.padded * 2.0 * (self.frozen + self.adapter) + self._attention(batches)
-
-    def _attention(self, batches: MicroBatches) -> Floats:
-        return batches.padded * batches.lengths * self.attention
+        products: Floats = batches.lengths * 2.0 * (self.frozen + self.adapter)
+        return products + self.attention * batches.scores
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds of a micro batch: `fixed + FLOPs / rate`, by the clock and by the processor.
+    """Seconds of the rows at work together: `fixed + FLOPs / rate`.
 
     Attributes:
-        fixed: seconds that each micro batch takes whatever its size.
+        fixed: seconds that they take whatever their size.
         rate: FLOPs a second.
         cpu_share: seconds of the processor for a second of the clock; below the number of threads
             where other work held this one up.
@@ -81,12 +88,12 @@ class Pace:
     cpu_share: float
     measured: str
 
-    def seconds(self, flops: Floats) -> float:
-        """Seconds that micro batches of so many FLOPs take together."""
-        return float((self.fixed + flops / self.rate).sum())
+    def seconds(self, batches: MicroBatches, flops: Floats) -> float:
+        """Seconds of an epoch of rows, given the FLOPs of each."""
+        return self.fixed * batches.num_waves + batches.whole(flops) / self.rate
 
 
-def work_of(model: Any, *, checkpointing: bool) -> Work:
+def work_of(model: Any, *, num_recomputed: int = 0) -> Work:
     """What a token costs in a model with its adapter, on whatever device."""
     base = model.get_base_model()
     config = base.config.get_text_config()
@@ -97,25 +104,46 @@ def work_of(model: Any, *, checkpointing: bool) -> Work:
     frozen = num_active(base) - adapter - embeddings - (0 if tied else head.weight.numel())
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     attention = 4.0 * config.num_hidden_layers * config.num_attention_heads * width
-    return Work(frozen, adapter, head.weight.numel(), attention, checkpointing)
+    recomputed = num_recomputed / config.num_hidden_layers
+    return Work(frozen, adapter, head.weight.numel(), attention, recomputed)
 
 
-def calibrate(model: Any, batches: MicroBatches, work: Work, loop: Loop = PADDED) -> Pace:
-    """The pace of a real model with its adapter, from a few micro batches of these.
+def calibrate(
+    run: Run,
+    records: Sequence[Record],
+    num_tokens: int,
+    work: Work,
+    loop: Loop,
+) -> Pace:
+    """The pace of this machine, from a few records that are run.
 
-    They hold one token all over; nothing is updated.
+    Args:
+        run: what is timed.
+        records: records to choose from.
+        num_tokens: about so many are at work at a time in training.
+        work: what a token costs.
+        loop: the training loop.
     """
-    flops = work.training(batches)
-    order = np.argsort(flops)
-    places = [int(order[round(q * (len(order) - 1))]) for q in QUANTILES]
-    chosen = [batches.batch(place) for place in places]
-    _run(model, chosen[0], loop)  # the first pass of a process is slower
-    times = np.array([_shortest(model, batch, loop) for batch in chosen])
-    model.zero_grad()
-    fixed, rate = line(flops[places], times[:, 0])
+    pieces = [_first(records, round(share * num_tokens)) for share in PIECES]
+    flops = np.array([work.training(loop.rows(piece)).sum() for piece in pieces])
+    _timed(run, pieces[0])  # the first pass of a process is slower
+    times = np.array([_shortest(run, piece) for piece in pieces])
+    fixed, rate = line(flops, times[:, 0])
     share = float(times[:, 1].sum() / times[:, 0].sum())
-    how = f"{len(set(places))} micro batches of this recipe, run {NUM_REPEATS} times each"
+    sizes = [sum(len(ids) for ids, _ in piece) for piece in pieces]
+    how = f"{', '.join(f'{size:,}' for size in sizes)} tokens of these rows were run"
     return Pace(fixed, rate, share, how)
+
+
+def _first(records: Sequence[Record], num_tokens: int) -> list[Record]:
+    """Records in an order by chance, until they have so many tokens; at least one."""
+    chosen: list[Record] = []
+    for index in np.random.default_rng(0).permutation(len(records)):
+        chosen.append(records[index])
+        num_tokens -= len(records[index][0])
+        if num_tokens <= 0:
+            break
+    return chosen
 
 
 def line(flops: Floats, seconds: Floats) -> tuple[float, float]:
@@ -128,31 +156,19 @@ def line(flops: Floats, seconds: Floats) -> tuple[float, float]:
     return fixed, 1 / slope
 
 
-def _shortest(model: Any, batch: Batch, loop: Loop) -> tuple[float, float]:
-    """Shortest seconds of the clock, and of the processor, for a micro batch."""
-    times = [_run(model, batch, loop) for _ in range(NUM_REPEATS)]
+def _shortest(run: Run, records: Sequence[Record]) -> tuple[float, float]:
+    """Shortest seconds of the clock, and of the processor, for some records."""
+    times = [_timed(run, records) for _ in range(NUM_REPEATS)]
     return min(wall for wall, _ in times), min(cpu for _, cpu in times)
 
 
-def _run(model: Any, batch: Batch, loop: Loop) -> tuple[float, float]:
-    loss = loop.loss(model, batch)
+def _timed(run: Run, records: Sequence[Record]) -> tuple[float, float]:
     started = time.perf_counter(), time.process_time()
-    total = loss()
-    total.backward()  # type: ignore[no-untyped-call]
-    total.item()  # waits for a GPU
+    run(records)
     return time.perf_counter() - started[0], time.process_time() - started[1]
 
 
-def estimate(dtype: torch.dtype, device: torch.device) -> Pace:
-    """The pace by this machine's rate of multiplying matrices, for a model that is not at hand."""
-    side = 1024
-    a = torch.ones(side, side, dtype=dtype, device=device)
-    a @ a
-    times = []
-    for _ in range(8):
-        started = time.perf_counter()
-        (a @ a)[0, 0].item()
-        times.append(time.perf_counter() - started)
-    rate = 2.0 * side**3 / min(times)
-    how = f"an estimate: {GEMM_SHARE:.0%} of this machine's {rate / 1e9:,.0f} GFLOP/s in matrices"
-    return Pace(0.0, rate * GEMM_SHARE, 1.0, how)
+def estimate(model: Any, dtype: torch.dtype, loop: Loop) -> Pace:
+    """The pace by this machine's rate in the model's own matrix products, for want of weights."""
+    rate, how = loop.rate(model, dtype)
+    return Pace(0.0, rate, 1.0, how)

@@ -3,56 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from burnish.models.loading import load_base, pick_device, pick_dtype, set_threads
-from burnish.planning.loops import PADDED, Loop
+from burnish.models.loading import load_base, pick_dtype, set_threads
 from burnish.planning.outlook import Outlook
 from burnish.planning.report import TimeLook
+from burnish.planning.step import build
 from burnish.planning.step_time import Pace, Work, calibrate, estimate
 from burnish.progress import say
 from burnish.recipe import Recipe
 
 
-def measured_pace(
-    recipe: Recipe, folder: Path, seen: Outlook, work: Work, *, run: bool, loop: Loop = PADDED
-) -> Pace:
-    """The pace of this machine: from micro batches of the real model, or from a GEMM's rate.
+def measured_pace(seen: Outlook, folder: Path, work: Work, *, run: bool) -> Pace | None:
+    """The pace of this machine: from rows of the real model, or from a matrix product's rate.
+
+    None for a quantized base that may not be run: what unpacking costs is not known.
 
     Args:
-        recipe: the recipe.
+        seen: the outlook of a recipe.
         folder: where the model lies.
-        seen: its outlook.
         work: what a token costs.
-        run: whether micro batches may be run; the weights must be there.
-        loop: the training loop.
+        run: whether rows may be run; the weights must be there.
     """
     set_threads()
+    recipe = seen.recipe
     dtype = pick_dtype(recipe.train.bf16, training=True)
-    if not run:
-        return estimate(dtype, pick_device())
+    if run:
+        say("running a few rows for their time")
+        model = _adapted(recipe, folder, dtype)
+        go = seen.loop.run(model, seen.memory.recomputed_layers)
+        tokens = seen.training.worst.length * seen.training.lanes
+        return calibrate(go, seen.records, tokens, work, seen.loop)
+    if recipe.model.load_in_8bit or recipe.model.load_in_4bit:
+        return None
+    return estimate(build(seen.setting), dtype, seen.loop)
+
+
+def _adapted(recipe: Recipe, folder: Path, dtype: Any) -> Any:
     from peft import get_peft_model
 
     from burnish.models.lora import lora_config
 
-    say("running a few micro batches for their time")
     base = load_base(folder, recipe.model, dtype=dtype)
-    model = get_peft_model(base, lora_config(recipe.train.lora)).train()
-    if recipe.train.gradient_checkpointing:
-        base.enable_input_require_grads()
-        base.gradient_checkpointing_enable()
-    return calibrate(model, seen.training, work, loop)
+    return get_peft_model(base, lora_config(recipe.train.lora, initialize=False)).train()
 
 
 def time_look(seen: Outlook, pace: Pace, work: Work, price_per_hour: float | None) -> TimeLook:
     """Seconds of a step, an epoch, all evaluations, and hours and cost of the whole run."""
-    epoch = pace.seconds(work.training(seen.training))
+    epoch = pace.seconds(seen.training, work.training(seen.training))
     step = epoch / seen.steps_per_epoch
-    once = pace.seconds(work.evaluation(seen.validation)) if seen.validation is not None else 0.0
-    evaluation = once * seen.num_evaluations
+    evaluation = 0.0
+    if seen.validation is not None:
+        once = pace.seconds(seen.validation, work.evaluation(seen.validation))
+        evaluation = once * seen.num_evaluations
     hours = (step * seen.num_steps + evaluation) / 3600
     return TimeLook(
         measured=pace.measured,
-        micro_batches_per_epoch=len(seen.training.sizes),
+        rows_per_epoch=round(len(seen.training.batches) / seen.training.share),
         steps=seen.num_steps,
         seconds_per_step=round(step, 3),
         cpu_seconds_per_step=round(step * pace.cpu_share, 3),

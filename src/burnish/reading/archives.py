@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import gzip
 import io
-import lzma
 import posixpath
 import re
 import shutil
-import struct
 import tempfile
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 from burnish.errors import DataError
 from burnish.progress import say
+from burnish.reading.unpacking import BROKEN, Limit, broken, unpacked
 
-MAX_RATIO = 200
-"""An archive that unpacks to so many times its size is taken for a bomb ..."""
-FREE_BYTES = 16 * 2**20
-"""... beyond the first so many bytes."""
 MAX_MEMBERS = 10_000
 
 GZIP, ZIP = ".gz", ".zip"
@@ -38,12 +32,6 @@ ARCHIVES = {GZIP, ZIP, ".7z", ".bz2", ".rar", ".tar", ".tgz", ".xz", ".zst"}
 
 _NUM_NAMED = 3
 _DRIVE = re.compile("[A-Za-z]:/")
-
-_BROKEN = (
-    OSError, EOFError, ValueError, RuntimeError, struct.error, zlib.error, lzma.LZMAError,
-    zipfile.BadZipFile,
-)  # fmt: skip
-"""What the readers of archives raise on bytes that are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +86,7 @@ def _open_plain(path: Path, name: str) -> BinaryIO:
 def _open_gzip(path: Path, name: str, max_unpacked_gib: float) -> BinaryIO:
     _open_plain(path, name).close()
     limit = Limit(name, path.stat().st_size, max_unpacked_gib)
-    return _buffered(gzip.GzipFile(path, "rb"), limit)
+    return unpacked(gzip.GzipFile(path, "rb"), limit)
 
 
 def members(
@@ -148,15 +136,15 @@ def seekable(raw: RawFile) -> BinaryIO:
 def _open_zip(stream: BinaryIO, name: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(stream)
-    except _BROKEN as error:
-        raise _broken(name, error) from None
+    except BROKEN as error:
+        raise broken(name, error) from None
 
 
 def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: Limit) -> BinaryIO:
     try:
-        return _buffered(archive.open(info), limit)
-    except _BROKEN as error:
-        raise _broken(limit.name, error) from None
+        return unpacked(archive.open(info), limit)
+    except BROKEN as error:
+        raise broken(limit.name, error) from None
 
 
 def _checked(
@@ -226,94 +214,3 @@ def _name_of(info: zipfile.ZipInfo) -> str:
         except UnicodeDecodeError:
             continue
     return info.filename
-
-
-def _broken(name: str, error: Exception) -> DataError:
-    why = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    return DataError(name, f"this archive is broken: {why}.", "Pack or fetch it again.")
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """How much a file may unpack to.
-
-    Attributes:
-        name: the file's, for messages.
-        packed_bytes: its size.
-        max_unpacked_gib: the most that it may unpack to.
-        noun: what it is, for messages.
-    """
-
-    name: str
-    packed_bytes: int
-    max_unpacked_gib: float
-    noun: str = "archive"
-
-    def named(self, name: str) -> Limit:
-        """The same for a part of the file."""
-        return replace(self, name=name)
-
-    def check(self, unpacked_bytes: int) -> None:
-        """Refuses so many bytes, if they are too many, or too many for the size of the file.
-
-        Raises:
-            DataError: they are.
-        """
-        self.check_size(unpacked_bytes)
-        if unpacked_bytes > max(FREE_BYTES, MAX_RATIO * self.packed_bytes):
-            raise DataError(
-                self.name,
-                f"this {self.noun} unpacks to more than {MAX_RATIO} times its size, as those do "
-                "that are made to fill a machine.",
-                "If it is right, unpack it yourself and name what comes out; "
-                "data.max_unpacked_gib limits the size alone.",
-            )
-
-    def check_size(self, unpacked_bytes: int) -> None:
-        """Refuses so many bytes, if they are more than max_unpacked_gib.
-
-        Raises:
-            DataError: they are.
-        """
-        if unpacked_bytes > self.max_unpacked_gib * 2**30:
-            raise DataError(
-                self.name,
-                f"this {self.noun} unpacks to more than {self.max_unpacked_gib:g} GiB.",
-                "If it is right, raise data.max_unpacked_gib.",
-            )
-
-
-class _Reader(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-    def close(self) -> None: ...
-
-
-class _Unpacked(io.RawIOBase):
-    """Bytes that are unpacked as they are read, counted against a limit."""
-
-    def __init__(self, inner: _Reader, limit: Limit) -> None:
-        self._inner = inner
-        self._limit = limit
-        self._count = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._inner.read(len(buffer))
-        except _BROKEN as error:
-            raise _broken(self._limit.name, error) from None
-        self._count += len(data)
-        self._limit.check(self._count)
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._inner.close()
-        super().close()
-
-
-def _buffered(inner: _Reader, limit: Limit) -> BinaryIO:
-    return cast("BinaryIO", io.BufferedReader(_Unpacked(inner, limit), 2**18))

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from burnish.conversation import BadRow, Record
 from burnish.errors import DataError
-from burnish.reading.archives import Limit
 from burnish.reading.folders import printable
+from burnish.reading.unpacking import Limit
 
 _SAVED = ("dataset_dict.json", "state.json")
 _MAX_BATCH_BYTES = 2**31

@@ -25,6 +25,10 @@ NUM_SHOWN = 200
 """So much of a row that is too long is kept to show it."""
 MIN_UTF8 = 16
 """So many characters beyond ASCII that read as UTF-8 are no accident of another encoding."""
+NUM_HEAD = 4096
+"""So many bytes at the start of a file tell UTF-16 that has no byte order mark ..."""
+ZEROS = 0.05
+"""... if such a share of the characters there are ASCII."""
 MIN_MIXED = 2
 """In a file of GB18030, a line that is UTF-8 with so many characters of 3 bytes is of UTF-8."""
 
@@ -80,6 +84,7 @@ class LongLine:
 def find_encoding(raw: RawFile) -> Encoding:
     """The encoding of a file: what its byte order mark says, or UTF-8, or GB18030.
 
+    A file in which every second byte may be zero, and few others are, is UTF-16 without a mark.
     Where not all of the file is UTF-8, the encoding is the one that fits most of the lines that
     hold more than ASCII.
 
@@ -87,11 +92,28 @@ def find_encoding(raw: RawFile) -> Encoding:
         DataError: neither does; the message names the first byte that is not UTF-8.
     """
     with raw.open() as stream:
-        head = stream.read(4)
+        head = stream.read(NUM_HEAD)
     for mark, name in _MARKS:
         if head.startswith(mark):
             return Encoding(name)
+    if unmarked := _unmarked_utf16(head):
+        return Encoding(unmarked)
     return Encoding("utf-8") if _is_utf8(raw) else _by_vote(raw)
+
+
+def _unmarked_utf16(head: bytes) -> str | None:
+    """UTF-16 in one of its byte orders, where a line feed and the zeros of ASCII tell it.
+
+    Few characters beyond ASCII have zeros, on the other side (一 is U+4E00).
+    """
+    for name, line_feed, zeros, others in (
+        ("utf-16-le", b"\n\0", head[1::2].count(0), head[::2].count(0)),
+        ("utf-16-be", b"\0\n", head[::2].count(0), head[1::2].count(0)),
+    ):
+        is_usual = zeros >= ZEROS * (len(head) // 2) and zeros >= 4 * others
+        if is_usual and re.match(b"(?s)(?:..)*?" + line_feed, head):
+            return name
+    return None
 
 
 def _is_utf8(raw: RawFile) -> bool:
@@ -182,17 +204,13 @@ def _is_surely_utf8(text: str) -> bool:
     return sum(character > "\u07ff" for character in text) >= MIN_MIXED
 
 
-def pieces(raw: RawFile, encoding: Encoding, *, newline: str) -> Iterator[str]:
+def pieces(raw: RawFile, encoding: Encoding) -> Iterator[str]:
     """The lines of a file, each with its line end; a line longer than a piece in several.
 
-    Args:
-        raw: the file.
-        encoding: what `find_encoding` found.
-        newline: where lines end, as in `open`: at a line feed only, or, if empty, at a carriage
-            return too. Neither changes the text.
+    A line ends at a line feed, at a carriage return or at both.
     """
     size = min(PIECE, MAX_ROW_CHARS + 1)
-    with io.TextIOWrapper(raw.open(), encoding.name, _KEEP, newline=newline) as text:
+    with io.TextIOWrapper(raw.open(), encoding.name, _KEEP, newline="") as text:
         read = iter(partial(text.readline, size), "")
         yield from map(_unmixed, read) if encoding.is_mixed else read
 
@@ -212,8 +230,7 @@ def _unmixed(line: str) -> str:
 def lines(parts: Iterable[str]) -> Iterator[str | LongLine]:
     """Whole lines out of `pieces`; of one longer than MAX_ROW_CHARS only its beginning.
 
-    A byte order mark at the start of a line, as files put together have it, goes. A piece that ends
-    in a carriage return ends a line, so let `pieces` end lines there too (newline="").
+    A byte order mark at the start of a line, as files put together have it, goes.
     """
     size = min(PIECE, MAX_ROW_CHARS + 1)
     rest = iter(parts)

@@ -125,10 +125,18 @@ def _within(path: Path, name: str, tell: Tell) -> tuple[tuple[Path, str], ...]:
     if found.runs:
         runs = ", ".join(printable(str(run)) for run in found.runs)
         tell(f"{name}: skipped what burnish wrote itself in the run folders {runs}")
+    if found.strange:
+        names = ", ".join(map(printable, found.strange))
+        tell(f"{name}: skipped what is neither file nor folder, such as broken links: {names}")
     return found.files
 
 
 def _check_file(path: Path, given: str) -> None:
+    if not path.is_file() and os.path.lexists(path):
+        what = "link that leads to no file" if path.is_symlink() else "pipe or device"
+        raise DataError(
+            printable(given), f"this is a {what}.", "Name the file that holds the data."
+        )
     if not path.is_file():
         raise DataError(
             printable(given),
@@ -156,14 +164,14 @@ def _encoding(raw: RawFile) -> Encoding:
 def _read_csv(raw: RawFile, _: Source) -> Rows:
     encoding = _encoding(raw)
     delimiter = "\t" if raw.kind == ".tsv" else ","
-    rows = lines(pieces(raw, encoding, newline=""))
+    rows = lines(pieces(raw, encoding))
     return csv_rows(rows, raw.name, delimiter, encoding.title, raw.tell)
 
 
 def _read_json(raw: RawFile, _: Source) -> Rows:
     """A JSON list of objects, or JSON lines, under any of their names."""
     encoding = _encoding(raw)
-    parts = partial(pieces, raw, encoding, newline="")
+    parts = partial(pieces, raw, encoding)
     if is_list(parts()):
         return json_list(parts(), raw.name, encoding.title)
     if raw.kind == ".json":
@@ -174,7 +182,7 @@ def _read_json(raw: RawFile, _: Source) -> Rows:
 def _read_text(raw: RawFile, source: Source) -> Rows:
     encoding = _encoding(raw)
     return text_passages(
-        lines(pieces(raw, encoding, newline="")),
+        lines(pieces(raw, encoding)),
         raw.name,
         source.passage_chars,
         markdown=raw.kind == ".md",

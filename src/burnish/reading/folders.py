@@ -5,10 +5,12 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import category
 
 from burnish.errors import DataError
 from burnish.reading.archives import is_hidden
@@ -25,10 +27,12 @@ class Found:
     Attributes:
         files: sorted, each with its path below the folder; hidden ones are left out.
         runs: the run folders that were left out, sorted.
+        strange: what is neither file nor folder, such as a link that leads nowhere; sorted.
     """
 
     files: tuple[tuple[Path, str], ...]
     runs: tuple[Path, ...]
+    strange: tuple[str, ...] = ()
 
 
 def is_pattern(path: Path) -> bool:
@@ -42,8 +46,8 @@ def folder_of(pattern: Path) -> Path:
 
 
 def printable(name: str) -> str:
-    """A name with escapes for the lone surrogates that stand for bytes that are no text."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    """A name on one line, with escapes for control characters and for bytes that are no text."""
+    return "".join(ascii(c)[1:-1] if category(c) in ("Cc", "Cs") else c for c in name)
 
 
 def find_files(path: Path) -> Found:
@@ -58,9 +62,11 @@ def find_files(path: Path) -> Found:
     folder = path if path.is_dir() else folder_of(path)
     parts = ("**",) if path.is_dir() else path.parts[len(folder.parts) :]
     found = sorted(set(_matches(folder, parts, runs))) if folder.is_dir() else []
-    named = ((file, file.relative_to(folder).as_posix()) for file in found)
-    files = tuple((file, below) for file, below in named if not is_hidden(below) and file.is_file())
-    return Found(files, tuple(sorted(set(runs))))
+    named = ((path, path.relative_to(folder).as_posix()) for path in found)
+    seen = [(path, below) for path, below in named if not is_hidden(below) and not path.is_dir()]
+    files = tuple((path, below) for path, below in seen if path.is_file())
+    strange = tuple(below for path, below in seen if not path.is_file())
+    return Found(files, tuple(sorted(set(runs))), strange)
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -97,7 +103,7 @@ def _matches(folder: Path, parts: tuple[str, ...], runs: list[Path]) -> Iterator
 def _fitting(folder: Path, name: str) -> list[Path]:
     """What in a folder has a name, or one that fits it; without the manifest of a run."""
     if not _is_wild(name):
-        return [folder / name] if (folder / name).exists() else []
+        return [folder / name] if os.path.lexists(folder / name) else []
     children = [child for child in _children(folder) if fnmatch.fnmatch(child.name, name)]
     if any(child.name == _MANIFEST for child in children) and is_run_folder(folder):
         return [child for child in children if child.name != _MANIFEST]

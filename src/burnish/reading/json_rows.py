@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,10 +16,7 @@ from burnish.conversation import BadRow, Record
 from burnish.errors import DataError
 from burnish.reading import encodings
 from burnish.reading.encodings import LongLine, is_unreadable, long_row, unreadable_row
-
-MAX_DEPTH = 100
-"""A row of lists within lists, so many deep, is no example, and can't be copied between processes
-or written back."""
+from burnish.reading.json_values import MAX_DEPTH, decode, decode_at, is_deep, why_no_json
 
 _BLANKS = re.compile(r"\s+")
 _BETWEEN_ROWS = re.compile(r"[ \t\r\n,]+")
@@ -39,7 +35,6 @@ def json_lines(
         name: what stands before the line in an origin.
         encoding: what the bytes should have been, for the reason of a BadRow.
     """
-    decode = _DECODER.decode
     for number, line in enumerate(lines, start=1):
         origin = f"{name}:{number}"
         if isinstance(line, LongLine):
@@ -52,7 +47,7 @@ def json_lines(
             try:
                 value = decode(line)
             except (ValueError, RecursionError) as error:
-                yield BadRow(origin, _why_no_json(error), line.rstrip("\r\n"))
+                yield BadRow(origin, why_no_json(error), line.rstrip("\r\n"))
             else:
                 yield _row(value, origin, line)
 
@@ -86,7 +81,7 @@ def json_list(
         elif is_unreadable(raw):
             yield unreadable_row(origin, raw, encoding)
         elif isinstance(value, ValueError):
-            yield BadRow(origin, _why_no_json(value), raw)
+            yield BadRow(origin, why_no_json(value), raw)
         else:
             yield _row(value, origin, raw)
     if not text.peek():
@@ -174,12 +169,12 @@ class _Text:
         """
         while True:
             try:
-                value, end = _decode(self._text, self._position)
+                value, end = decode_at(self._text, self._position)
             except json.JSONDecodeError as error:
                 if self._is_final(error) or not self._read_on():
                     raise self._broken(error) from None
             except RecursionError as error:
-                raise _broken_list(f"{self._name}:{self.line}", _why_no_json(error)) from None
+                raise _broken_list(f"{self._name}:{self.line}", why_no_json(error)) from None
             else:
                 # A number that ends where the text is cut may go on behind it.
                 is_open = not isinstance(value, dict) and self._is_near_the_end(end)
@@ -231,79 +226,14 @@ class _Text:
         return _broken_list(f"{self._name}:{line}", why)
 
 
-def _decode(text: str, position: int) -> tuple[Any, int]:
-    """The value that begins at a position, and its end; an error for JSON that we don't read."""
-    try:
-        return _DECODER.raw_decode(text, position)
-    except json.JSONDecodeError:
-        raise
-    except ValueError as error:
-        return error, _LENIENT_DECODER.raw_decode(text, position)[1]
-
-
 def _broken_list(where: str, problem: str) -> DataError:
     return DataError(where, problem, "Mend the file there; what follows can't be told apart.")
-
-
-def _why_no_json(error: ValueError | RecursionError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"this is not JSON: {error.msg} at column {error.colno}."
-    if isinstance(error, RecursionError):
-        return "this JSON is nested too deeply."
-    return f"this JSON can't be read: {error}."
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of a list of pairs; Python's own reader would keep the last of equal keys."""
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        twin = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {twin!r} stands twice in one object")
-    return fields
-
-
-class WrittenFloat(float):
-    """A number that is shown as it is written in its file: `3.50`, `1.0e5`."""
-
-    def __new__(cls, written: str) -> WrittenFloat:
-        """The number that JSON writes so."""
-        number = super().__new__(cls, written)
-        number._written = written
-        return number
-
-    _written: str
-
-    def __str__(self) -> str:
-        return self._written
-
-    def __reduce__(self) -> tuple[type[WrittenFloat], tuple[str]]:
-        return type(self), (self._written,)
-
-
-WrittenFloat.__name__ = "float"  # what a reader of a message knows
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_twins, parse_float=WrittenFloat)
-_LENIENT_DECODER = json.JSONDecoder(parse_int=str)
 
 
 def _row(value: Any, origin: str, text: str) -> Record | BadRow:
     if not isinstance(value, dict):
         reason = f"a row is an object; found {type(value).__name__}."
         return BadRow(origin, reason, text.strip())
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+    if text.count("[") + text.count("{") > MAX_DEPTH and is_deep(value):
         return BadRow(origin, "this JSON is nested too deeply.", text.strip())
     return Record(value, origin)
-
-
-def _is_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for item in level
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True

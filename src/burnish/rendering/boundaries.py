@@ -10,7 +10,13 @@ from burnish.conversation import Message
 from burnish.errors import DataError
 from burnish.rendering.endings import ANSWERS, QUESTIONS, ends_of, write_probe
 from burnish.rendering.writing import write_text
-from burnish.templates.control_tokens import Boundaries, Hidden, pattern_of, prepends_blank
+from burnish.templates.control_tokens import (
+    REASONING_MARKS,
+    Boundaries,
+    Hidden,
+    pattern_of,
+    prepends_blank,
+)
 from burnish.templates.literals import (
     literals,
     looked_for,
@@ -73,10 +79,12 @@ def _find_boundaries(tokenizer: PreTrainedTokenizerBase, template: str) -> Bound
 def _tags(added: dict[int, str], boundaries: set[int]) -> set[str]:
     """Tokens in pairs, such as `<think>` and `</think>`, that are no boundaries.
 
-    They are the assistant's to write, also where a template's own system prompt names them.
+    They are the assistant's to write, also where a template's own system prompt names them; marks
+    of reasoning are, too, where a tokenizer has them as special tokens.
     """
     names = {name for i, name in added.items() if i not in boundaries}
-    return {name for name in names if _partner(name) in names}
+    reasoning = {*REASONING_MARKS, *REASONING_MARKS.values()} & {*added.values()}
+    return {name for name in names if _partner(name) in names} | reasoning
 
 
 def _partner(name: str) -> str:

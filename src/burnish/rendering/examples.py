@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from burnish.conversation import IGNORE_INDEX, Conversation, Example, Message
+from burnish.conversation import IGNORE_INDEX, Conversation, Example, Message, TrainOn
 from burnish.errors import DataError
 from burnish.rendering.boundaries import hidden_for
 from burnish.rendering.turns import find_turns
@@ -87,6 +87,44 @@ def render_example(
         labels[turn.start : turn.stop] = input_ids[turn.start : turn.stop]
     end = min(answered[-1].stop, max_length)
     return Example(input_ids[:end], labels[:end], conversation.origin, turns[-1].stop - end)
+
+
+def render_row(
+    conversation: Conversation,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    train_on: TrainOn = "all",
+) -> list[tuple[Conversation, Example | DataError]]:
+    """What a row is learned as: conversations, each with its example or why there is none.
+
+    Mostly it is one conversation. With `each` it is one for every answer, which ends with that
+    answer. With `all` it is so, too, where the answers can't be proved within one text and can be
+    one by one: many templates write earlier answers otherwise than the last, so that a server asks
+    for each behind another text. Every answer is learned once in either case.
+    """
+    whole = conversation.trained_on(train_on)
+    apart = whole.answers_apart()
+    if train_on == "each" and apart:
+        return [(part, _attempt(part, tokenizer, max_length)) for part in apart]
+    found = _attempt(whole, tokenizer, max_length)
+    if not _is_refused(found) or len(apart) < 2:
+        return [(whole, found)]
+    parts = [(part, _attempt(part, tokenizer, max_length)) for part in apart]
+    return [(whole, found)] if any(_is_refused(each) for _, each in parts) else parts
+
+
+def _attempt(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Example | DataError:
+    try:
+        return render_example(conversation, tokenizer, max_length)
+    except DataError as error:
+        return error
+
+
+def _is_refused(found: Example | DataError) -> bool:
+    """Whether the template can't be used; that an answer does not fit is another matter."""
+    return isinstance(found, DataError) and not isinstance(found, NoAnswerLeft)
 
 
 def _render_passage(

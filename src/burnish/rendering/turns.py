@@ -11,6 +11,7 @@ from burnish.conversation import Conversation, Message
 from burnish.errors import DataError
 from burnish.rendering.boundaries import hidden_for, reasoning_marks
 from burnish.rendering.endings import ends_of
+from burnish.rendering.reasoning import answer_behind, loses_reasoning
 from burnish.rendering.witnesses import Answer, Span, check_marks, find_said
 from burnish.rendering.writing import write_generated, write_text
 
@@ -57,6 +58,8 @@ def find_turns(
 
 def _prove_all(written: _Written, indices: Sequence[int]) -> list[_Proved]:
     proved: list[_Proved] = []
+    if indices == [len(written.messages) - 1]:
+        written.complete()
     for index in indices:
         proved.append(written.prove(index, proved[-1].turn.stop if proved else 0))
     _check_witnesses(written, proved)
@@ -99,12 +102,21 @@ class _Written:
         self._ends = ends_of(tokenizer)
         self.messages: list[Message] = [self._hidden.cover(m) for m in conversation.messages]
         self._tools: list[dict[str, Any]] = self._hidden.cover(conversation.tools)
-        self.text = self._write(len(self.messages))
+        self.text = self._write(self.messages)
         self.ids = self._hidden.encode(self.text)
+        self._prompts: dict[int, str] = {}
+        self._is_composed = False
+
+    @property
+    def marks(self) -> list[Span] | None:
+        """What stands between the template's `{% generation %}` marks, where it has them.
+
+        None, too, where the text is not as the template alone writes it.
+        """
+        return None if self._is_composed else self._generated
 
     @cached_property
-    def marks(self) -> list[Span] | None:
-        """What stands between the template's `{% generation %}` marks, where it has them."""
+    def _generated(self) -> list[Span] | None:
         return write_generated(self.messages, self._tokenizer, self._tools)
 
     @property
@@ -112,13 +124,20 @@ class _Written:
         """Whose chat template writes."""
         return self._tokenizer
 
-    def _write(self, count: int, *, add_generation_prompt: bool = False) -> str:
+    def _write(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         return write_text(
-            self.messages[:count],
+            messages,
             self._tokenizer,
             tools=self._tools,
             add_generation_prompt=add_generation_prompt,
         )
+
+    def _prompt(self, index: int) -> str:
+        """What a server would render for the answer of that index."""
+        if index not in self._prompts:
+            asked = self.messages[:index]
+            self._prompts[index] = self._write(asked, add_generation_prompt=True)
+        return self._prompts[index]
 
     def readable(self, text: str) -> str:
         """A text with messages as they were given."""
@@ -126,7 +145,55 @@ class _Written:
 
     def opening_of(self, index: int) -> int:
         """Up to where the text is the same without the opening of the answer."""
-        return _common_length(self._write(index), self.text)
+        return _common_length(self._write(self.messages[:index]), self.text)
+
+    def complete(self) -> None:
+        """Writes the last answer behind its prompt where the template writes it behind another.
+
+        Prompt and answer are the template's own then, each from where it writes it; nothing is
+        changed where the prompt begins the conversation already, or where it stays unclear.
+        """
+        message, prompt = self.messages[-1], self._prompt(len(self.messages) - 1)
+        begins = self.text.startswith(prompt)
+        if begins and not loses_reasoning(message, self.text[len(prompt) :]):
+            return
+        found = answer_behind(prompt, self.text, message, self._tokenizer)
+        if found is None and not begins:
+            found = self._without_system(prompt)
+        if found is None:
+            return
+        self._check_marks_hold(message.content)
+        answer, self.messages[-1] = found
+        self.text, self._is_composed = prompt + answer, True
+        self.ids = self._hidden.encode(self.text)
+
+    def _without_system(self, prompt: str) -> tuple[str, Message] | None:
+        """The answer as the template writes it in the same conversation without a system prompt.
+
+        Templates of Mistral from v3 put that prompt into the last question, and only as long as
+        nothing answers it. Both prompts must end alike.
+        """
+        first, *asked, message = self.messages
+        if first.role != "system" or not asked or first.content.strip() not in prompt:
+            return None
+        try:
+            bare = self._write(asked, add_generation_prompt=True)
+            whole = self._write([*asked, message])
+        except DataError:
+            return None
+        said = asked[-1].content.strip()
+        at = bare.rfind(said) if said else -1
+        if at < 0 or prompt == bare or not prompt.endswith(bare[at:]):
+            return None
+        if not whole.startswith(bare):
+            return None
+        return whole[len(bare) :], message
+
+    def _check_marks_hold(self, words: str) -> None:
+        """Checks that the template's marks, where it has any, hold an answer that it writes."""
+        at = self.text.rfind(words.strip())
+        if self._generated is not None and words.strip() and at >= 0:
+            check_marks(self.text, [(at, at + len(words.strip()))], [], self._generated)
 
     def prove(self, index: int, done: int) -> _Proved:
         """Finds an answer of which the prompt's ids begin the whole.
@@ -136,7 +203,7 @@ class _Written:
             done: up to where the ids belong to earlier answers that were proved.
         """
         is_last = index == len(self.messages) - 1
-        prompt_text = self._write(index, add_generation_prompt=True)
+        prompt_text = self._prompt(index)
         if not self.text.startswith(prompt_text):
             raise _differs(index, prompt_text, self.text)
         prompt = self._hidden.encode(prompt_text)
@@ -167,7 +234,7 @@ class _Written:
             return start + turn.index(end) + 1, text_start + len(before) + len(found)
         if is_last:
             return len(self.ids), len(self.text)
-        so_far_text = self._write(index + 1)
+        so_far_text = self._write(self.messages[: index + 1])
         if self._ends.opener is not None and self._ends.last is not None:
             # What stands behind the last answer alone is no part of this one.
             name = str(self._tokenizer.convert_ids_to_tokens(self._ends.last))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
@@ -16,6 +17,7 @@ from burnish.templates.plain import PLAIN_TEMPLATES, template_name
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_WORD = "garply"
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
@@ -76,14 +78,36 @@ def _as_template_reads(
     messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase
 ) -> list[dict[str, Any]]:
     plain = template_name(tokenizer) in PLAIN_TEMPLATES
+    in_parts = _takes_parts(tokenizer, str(tokenizer.chat_template))
     values = []
     for message in messages:
         if message.input and not plain:
             message = replace(message, content=joined_input(message), input="")
         value = message.as_dict()
         value.pop("train", None)
-        values.append(value)
+        values.append(_with_parts(value) if in_parts else value)
     return values
+
+
+def _with_parts(message: dict[str, Any]) -> dict[str, Any]:
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+
+
+@lru_cache(maxsize=8)
+def _takes_parts(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
+    """Whether a template writes a message only if it comes in parts, as those of SmolVLM do.
+
+    Servers (vLLM, llama.cpp) find it out by themselves, too, and send it so.
+    """
+    message = {"role": "user", "content": _WORD}
+    texts = []
+    for sent in (message, _with_parts(message)):
+        try:
+            texts.append(str(tokenizer.apply_chat_template([sent], tokenize=False)))
+        except (TemplateError, TypeError, ValueError):
+            texts.append("")
+    as_text, in_parts = texts
+    return _WORD not in as_text and _WORD in in_parts
 
 
 def _refused(messages: Sequence[Message], error: Exception) -> DataError:

@@ -80,13 +80,15 @@ def create_app(engine: Engine, section: ServeSection, model_name: str) -> FastAP
     @app.post("/tokenize", response_model=None)
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
         asked = body.conversation(section.system_prompt)
-        ids = await asyncio.to_thread(engine.prompt_ids, asked)
+        ids = await asyncio.to_thread(engine.prompt_ids, asked, body.shown_tools())
         return {"count": len(ids), "max_model_len": engine.room, "tokens": ids}
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(body: ChatRequest, request: Request) -> Any:
         asked = body.conversation(section.system_prompt)
-        answer = await _submit(engine, asked, body.sampling(section), body.stops())
+        answer = await _submit(
+            engine, asked, body.sampling(section), body.stops(), body.shown_tools()
+        )
         head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -137,7 +139,11 @@ class _Answer:
 
 
 async def _submit(
-    engine: Engine, messages: Sequence[Message], sampling: Sampling, stops: Sequence[str] = ()
+    engine: Engine,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    stops: Sequence[str] = (),
+    tools: Sequence[dict[str, Any]] = (),
 ) -> _Answer:
     loop = asyncio.get_running_loop()
     pieces: asyncio.Queue[Piece] = asyncio.Queue()
@@ -146,7 +152,9 @@ async def _submit(
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-    job = await asyncio.to_thread(engine.submit, messages, sampling, stops, deliver=deliver)
+    job = await asyncio.to_thread(
+        engine.submit, messages, sampling, stops, tools=tools, deliver=deliver
+    )
     return _Answer(job, pieces)
 
 

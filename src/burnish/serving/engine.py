@@ -90,6 +90,7 @@ class Engine:
         sampling: Sampling,
         stops: Sequence[str] = (),
         *,
+        tools: Sequence[dict[str, Any]] = (),
         deliver: Callable[[Piece], None] | None = None,
     ) -> Job:
         """Puts a conversation in line; threads may call this at once.
@@ -99,7 +100,7 @@ class Engine:
             Busy: too many requests are waiting.
             DataError: the chat template refuses these messages.
         """
-        prompt = self.prompt_ids(messages)
+        prompt = self.prompt_ids(messages, tools)
         if self.room is not None:
             room = self.room - len(prompt)
             if room < 1:
@@ -118,14 +119,16 @@ class Engine:
             ) from None
         return job
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+    def prompt_ids(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()
+    ) -> list[int]:
         """What the model is given for a conversation; threads may call this at once.
 
         Raises:
             DataError: the chat template refuses these messages.
         """
         with self._encoding:
-            return render_prompt(messages, self._tokenizer)
+            return render_prompt(messages, self._tokenizer, tools=tools)
 
     def close(self) -> None:
         """Ends the worker; the answer at hand stops at its next token."""

@@ -1,14 +1,24 @@
 """What clients send and get: the guide's /generate, and OpenAI's chat completions.
 
-Unknown fields are ignored, as OpenAI's clients expect. Settings that a request leaves out come
-from the recipe's serve section.
+Unknown fields are ignored, as OpenAI's clients expect; tools are written into the prompt by the
+chat template, or refused where it writes none, and a call comes as the model writes it: as text.
+Settings that a request leaves out come from the recipe's serve section.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from burnish.conversation import Message, Role
 from burnish.generation import Sampling
@@ -25,6 +35,27 @@ def _whole_characters(text: str) -> str:
     return text
 
 
+def _parsed(arguments: Any) -> Any:
+    """The arguments of a call that are sent as JSON."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return json.loads(_whole_characters(arguments) or "{}")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the arguments of a call must be JSON: {error}") from None
+
+
+def _named(tool: dict[str, Any]) -> dict[str, Any]:
+    """The tool as it was sent: templates write its keys in their order."""
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ValueError("a tool must be a function with a name")
+    _whole_characters(json.dumps(tool, ensure_ascii=False))
+    return tool
+
+
+Tool = Annotated[dict[str, Any], AfterValidator(_named)]
 Text = Annotated[str, AfterValidator(_whole_characters)]
 Temperature = Annotated[float, Field(ge=0, le=100)]
 TopP = Annotated[float, Field(gt=0, le=1)]
@@ -87,27 +118,61 @@ class TextPart(BaseModel):
     text: Text
 
 
+class FunctionCall(BaseModel):
+    """What the assistant called, as clients send it back: its arguments are an object or JSON."""
+
+    name: Annotated[Text, Field(min_length=1)]
+    arguments: Annotated[dict[str, Any], BeforeValidator(_parsed)] = {}
+
+
+class ToolCall(BaseModel):
+    """A call of a tool, with the id by which its result names it."""
+
+    id: Text = ""
+    function: FunctionCall
+
+
 class ChatMessage(BaseModel):
     """A message in OpenAI's form; `input` is the context of an instruction.
 
-    `reasoning_content` is what the assistant thought, as clients send it back.
+    `reasoning_content` and `tool_calls` are what the assistant thought and called, as clients send
+    them back; `name` and `tool_call_id` say whose result a tool's message is.
     """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart]
+    content: Text | list[TextPart] | None = None
     input: Text = ""
+    tool_calls: list[ToolCall] | None = None
     reasoning_content: Text | None = None
+    name: Text | None = None
+    tool_call_id: Text | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only the assistant calls tools")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is missing")
+        return self
 
     def as_message(self) -> Message:
         """The message in the project's own words."""
-        text = (
-            self.content
-            if isinstance(self.content, str)
-            else "".join(part.text for part in self.content)
-        )
+        content, calls = self.content or "", self.tool_calls or []
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        ids = tuple(call.id for call in calls)
         role: Role = "system" if self.role == "developer" else self.role
         thought = self.reasoning_content or "" if role == "assistant" else ""
-        return Message(role, text, self.input, reasoning_content=thought)
+        name, call = (self.name, self.tool_call_id) if role == "tool" else ("", "")
+        return Message(
+            role,
+            text,
+            self.input,
+            tuple(call.function.model_dump() for call in calls),
+            reasoning_content=thought,
+            call_ids=ids if any(ids) else (),
+            name=name or "",
+            tool_call_id=call or "",
+        )
 
 
 class StreamOptions(BaseModel):
@@ -117,8 +182,35 @@ class StreamOptions(BaseModel):
 
 
 class _Conversation(_Request):
+    """A conversation and what may go with it; what would make another prompt is refused."""
+
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     model: str | None = None
+    tools: list[Tool] = []
+    tool_choice: Any = "auto"
+    functions: Any = None
+    add_generation_prompt: Literal[True] = True
+    add_special_tokens: Literal[False] = False
+    continue_final_message: Literal[False] = False
+    chat_template: None = None
+    chat_template_kwargs: Any = None
+    documents: Any = None
+
+    @model_validator(mode="after")
+    def _prompt_is_that_of_training(self) -> Self:
+        if self.functions:
+            raise ValueError("functions are not known here; send tools instead")
+        if self.tool_choice not in ("auto", "none"):
+            raise ValueError("tool_choice can only be auto or none: no call can be forced here")
+        if self.chat_template_kwargs or self.documents:
+            raise ValueError(
+                "chat_template_kwargs and documents would make another prompt than training saw"
+            )
+        return self
+
+    def shown_tools(self) -> list[dict[str, Any]]:
+        """The tools that the chat template writes: all, or nothing with `tool_choice` none."""
+        return [] if self.tool_choice == "none" else self.tools
 
     def conversation(self, system_prompt: str | None) -> list[Message]:
         """The request as a conversation; the recipe's system prompt where it brings none."""
@@ -129,13 +221,7 @@ class _Conversation(_Request):
 
 
 class TokenizeRequest(_Conversation):
-    """POST /tokenize as vLLM has it, for conversations; what would change a prompt is refused."""
-
-    add_generation_prompt: Literal[True] = True
-    add_special_tokens: Literal[False] = False
-    continue_final_message: Literal[False] = False
-    chat_template: None = None
-    tools: Annotated[list[Any], Field(max_length=0)] = []
+    """POST /tokenize as vLLM has it, for conversations."""
 
 
 class ChatRequest(_Conversation):

@@ -94,7 +94,7 @@ def _check_prompts(
 
 
 def _folder(section: ServeSection, run: RunDir) -> Path | str:
-    places = {"merged": run.merged, "quantized": run.quantized, "adapter": run.adapter}
+    places = {"merged": run.merged, "quantized": run.quantized, "adapter": run.trained}
     return places.get(section.artifact, section.artifact)
 
 

@@ -72,13 +72,13 @@ def _messages(conversation: Conversation) -> list[dict[str, Any]]:
         value = message.as_dict()
         for call in value.get("tool_calls", ()):
             function = call["function"]
-            call["id"] = "call00001"
+            call.setdefault("id", "call00001")
             call["function"] = {
                 "name": function["name"],
                 "arguments": json.dumps(function["arguments"]),
             }
         if message.role == "tool":
-            value["tool_call_id"] = "call00001"
+            value.setdefault("tool_call_id", "call00001")
         messages.append(value)
     return messages
 

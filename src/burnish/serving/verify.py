@@ -17,7 +17,6 @@ from burnish.parity.certificate import (
     on_day,
     render,
     text_of_token,
-    writes_date,
 )
 from burnish.parity.checks import check_run
 from burnish.parity.findings import (
@@ -30,7 +29,7 @@ from burnish.parity.findings import (
 from burnish.parity.probes import ONE_QUESTION, RARE_CHARACTERS
 from burnish.progress import say, warn
 from burnish.recipe import ModelSection, ServeSection
-from burnish.rendering import load_tokenizer
+from burnish.rendering import has_live_date, load_tokenizer
 from burnish.run_dir import RunDir
 from burnish.serving.remote import TIMEOUT_SECONDS, Refused, Remote, remote
 from burnish.serving.tokenization import WAYS, NotOffered, Way, find_way, first_model
@@ -194,7 +193,7 @@ def _expected(
 ) -> tuple[Certificate, list[str]]:
     """The certificate, or one with what a server may change: the system prompt and the date."""
     days = [certificate.day]
-    if writes_date(tokenizer):
+    if has_live_date(tokenizer):
         days.append(date.today().isoformat())
     systems = [None, section.system_prompt] if section.system_prompt else [None]
     probe = _first_probe(certificate)

@@ -23,6 +23,10 @@ _OWN = re.compile(rf"[{_OPEN}{_CLOSE}]|\\ue0f[01]")
 _MARK = re.compile(rf"(?:{_OPEN}|(?P<escaped>\\ue0f0))([0-9]+)(?:{_CLOSE}|\\ue0f1)")
 
 
+REASONING_MARKS = {"<think>": "</think>", "[THINK]": "[/THINK]", "<|channel>thought": "<channel|>"}
+"""What opens a block of reasoning in an answer, and what closes it: they are the assistant's."""
+
+
 def pattern_of(
     names: Iterable[str],
     *,
@@ -88,6 +92,9 @@ class Hidden:
                 input=own.sub(self._hide, value.input),
                 reasoning_content=own.sub(self._hide, value.reasoning_content),
                 tool_calls=tuple(self.cover(call, pattern) for call in value.tool_calls),
+                call_ids=tuple(self.cover(id_, pattern) for id_ in value.call_ids),
+                name=self.cover(value.name, pattern),
+                tool_call_id=self.cover(value.tool_call_id, pattern),
             )
         if isinstance(value, dict):
             return {

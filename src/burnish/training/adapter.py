@@ -1,10 +1,12 @@
-"""Puts a fresh LoRA adapter on a base, and checks that it learns."""
+"""Puts a fresh LoRA adapter on a base."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from burnish.errors import MissingExtraError, RecipeError, TrainingError
+from burnish.errors import MissingExtraError, RecipeError
 from burnish.models.lora import lora_config
 from burnish.recipe import LoraSettings
 
@@ -13,12 +15,23 @@ if TYPE_CHECKING:
 
 
 def add_adapter(
-    base: PreTrainedModel, settings: LoraSettings, *, gradient_checkpointing: bool
+    base: PreTrainedModel,
+    settings: LoraSettings,
+    *,
+    gradient_checkpointing: bool,
+    new_rows: Mapping[str, Sequence[int]] | None = None,
 ) -> Any:
     """The base with a new adapter (a PeftModel): the base is frozen, the adapter in float32.
 
+    Args:
+        base: the base, on its device.
+        settings: the adapter.
+        gradient_checkpointing: whether activations will be recomputed.
+        new_rows: rows of the embedding and the head that learn too, by the name of the layer.
+
     Raises:
-        RecipeError: target_modules names a layer that the model does not have.
+        RecipeError: target_modules names a layer that the model does not have, or r is more than a
+            start from the base's weights can give.
     """
     try:
         from peft import get_peft_model, prepare_model_for_kbit_training
@@ -32,9 +45,30 @@ def add_adapter(
         base.enable_input_require_grads()
     _check_targets(base, settings.target_modules)
     try:
-        return get_peft_model(base, lora_config(settings))
+        model = get_peft_model(base, lora_config(settings, new_rows=new_rows))
     except ValueError as error:
         raise _unfit(base, f"{settings.target_modules!r} ({_first_line(error)})") from None
+    _check_rank(model, settings)
+    if new_rows:
+        # The rows are saved as what they are; PEFT would add the whole embedding, which has grown.
+        model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
+    return model
+
+
+def _check_rank(model: Any, settings: LoraSettings) -> None:
+    """A start from a weight's own parts has no more of them than its smaller side."""
+    if not settings.changes_base and settings.init_lora_weights != "loftq":
+        return
+    for name, module in model.named_modules():
+        if hasattr(module, "lora_A") and hasattr(module, "in_features"):
+            most = min(module.in_features, module.out_features)
+            if settings.r > most:
+                raise RecipeError(
+                    "train.lora.r",
+                    f"init_lora_weights: {settings.init_lora_weights} gives {name} at most rank "
+                    f"{most}, not {settings.r}.",
+                    f"Set r to {most} or less.",
+                )
 
 
 def _check_targets(base: Any, targets: str | list[str]) -> None:
@@ -65,37 +99,6 @@ def linear_layers(model: Any) -> list[str]:
             if hasattr(module, "in_features") and module is not head
         }
     )
-
-
-def check_gradients(model: Any) -> None:
-    """Checks, between backward pass and update, that every adapter layer received a gradient.
-
-    At the start of training LoRA's B is zero, so A's gradient is zero and B's is not; a layer whose
-    A and B both have none learns nothing.
-
-    Raises:
-        TrainingError: a layer got no gradient, or one that is not finite.
-    """
-    for name, module in model.named_modules():
-        if not hasattr(module, "lora_B") or not len(module.lora_B):
-            continue
-        norms = [
-            0.0 if p.grad is None else float(p.grad.norm())
-            for p in [*module.lora_A.parameters(), *module.lora_B.parameters()]
-        ]
-        if not all(norm == norm and norm != float("inf") for norm in norms):
-            raise TrainingError(
-                name,
-                "the gradient of this adapter layer is not finite.",
-                "Lower train.learning_rate, or set train.bf16: false.",
-            )
-        if not any(norms):
-            raise TrainingError(
-                name,
-                "this adapter layer received no gradient, so training would change nothing.",
-                "With a 4-bit base on a CPU this is a known fault of bitsandbytes; update it, or "
-                "set model.load_in_4bit: false.",
-            )
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,31 +8,31 @@ rows would be silently wrong, and training does not start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from burnish.conversation import IGNORE_INDEX
 from burnish.errors import TrainingError
+from burnish.models.attention import attention_of
+from burnish.models.lora import base_of
+from burnish.training.comparison import (
+    LossSum,
+    Record,
+    device_of,
+    difference,
+    measure,
+    nudged,
+    probe_of,
+    tolerance_of,
+)
 from burnish.training.llama.model import LlamaLike, Unfit, read_model
 from burnish.training.loss import LossTerms
 from burnish.training.packed_model import PackedModel
-from burnish.training.packing import Ids, Row, pack
-
-LossSum = Callable[[Row], Tensor]
-
-PROBE_RECORDS, PROBE_TOKENS = 3, 96
-"""How many records go through both, and how many tokens of each."""
-
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.3}
-"""How much gradients may differ, relative to their norm, and losses a tenth of that.
-
-A wrong formula differs by about 1. In bfloat16 rounding alone gave 0.11 on a real model.
-"""
+from burnish.training.packing import pack
 
 _ROUNDING_8BIT = 0.03
 """How much a neighbour may change a loss by the rounding of an 8-bit base alone."""
@@ -46,22 +46,26 @@ class Backend:
         name: `fast` for the hand-written layers, `transformers` for the model's own forward.
         loss_sum: the sum of the losses of a row's supervised tokens, with gradient.
         shares_prefixes: whether a row's records may share their beginning.
+        takes_lanes: whether several rows may go through it at once, in threads.
+        static_rows: whether all rows shall be padded to one length.
         why: what speaks against the fast path, where it is not taken.
     """
 
     name: Literal["fast", "transformers"]
     loss_sum: LossSum
     shares_prefixes: bool
+    takes_lanes: bool = False
+    static_rows: bool = False
     why: str = ""
 
 
 def choose_backend(
     model: Any,
-    records: Sequence[tuple[Ids, Ids]],
+    records: Sequence[Record],
     *,
     wanted: Literal["auto", "fast", "transformers"],
     terms: LossTerms,
-    num_recomputed: int,
+    num_recomputed: int = 0,
     packs: bool = True,
 ) -> Backend:
     """The fast path where it is wanted and proves itself, else the model's own forward.
@@ -75,10 +79,12 @@ def choose_backend(
         packs: whether rows hold several records; if not, none can see another.
 
     Raises:
-        TrainingError: records see one another, or the fast path is asked for and can't be taken.
+        TrainingError: records see one another, the fast path is asked for and can't be taken, or
+            the model's attention has no backward pass here.
     """
+    _check_backward(model)
     model.eval()
-    probe = _probe(records)
+    probe = probe_of(records)
     own = partial(PackedModel(model).loss_sum, terms=terms)
     why = _against_fast_path(model, wanted)
     if not why:
@@ -87,22 +93,22 @@ def choose_backend(
         except Unfit as error:
             why = str(error)
         else:
-            why = _difference(model, fast, PackedModel(model), probe)
+            why = _difference(model, fast, probe)
     if not why:
         loss_sum = partial(fast.loss_sum, terms=terms, num_recomputed=num_recomputed)
         if packs:
-            _check_isolation(model, loss_sum, probe)
-        return Backend("fast", loss_sum, shares_prefixes=True)
+            check_isolation_of(model, loss_sum, probe)
+        return Backend("fast", loss_sum, shares_prefixes=True, takes_lanes=True)
     if wanted == "fast":
         raise TrainingError("train.backend", f"the fast path can't be taken: {why}.", "Set auto.")
     if packs:
-        _check_isolation(model, own, probe)
+        check_isolation_of(model, own, probe)
     return Backend("transformers", own, shares_prefixes=False, why=why)
 
 
 def check_isolation(
     loss_sum: LossSum,
-    records: Sequence[tuple[Ids, Ids]],
+    records: Sequence[Record],
     device: torch.device,
     *,
     tolerance: float,
@@ -138,76 +144,40 @@ def check_isolation(
         )
 
 
-def _check_isolation(model: Any, loss_sum: LossSum, probe: Sequence[tuple[Ids, Ids]]) -> None:
-    if getattr(model.get_base_model(), "is_loaded_in_8bit", False):
+def check_isolation_of(model: Any, loss_sum: LossSum, probe: Sequence[Record]) -> None:
+    """Checks the isolation of records as exactly as the model computes.
+
+    Raises:
+        TrainingError: a record sees its neighbour.
+    """
+    if getattr(base_of(model), "is_loaded_in_8bit", False):
         # bitsandbytes picks the columns that stay in 16 bits by all tokens of a row.
         within = {"tolerance": _ROUNDING_8BIT, "between_neighbours": _ROUNDING_8BIT}
     else:
-        within = {"tolerance": _tolerance(model)}
-    check_isolation(loss_sum, probe, _device(model), **within)
+        within = {"tolerance": tolerance_of(model)}
+    check_isolation(loss_sum, probe, device_of(model), **within)
 
 
-def _probe(records: Sequence[tuple[Ids, Ids]]) -> list[tuple[Ids, Ids]]:
-    """The beginnings of a few records, each with something to learn."""
-    cut = []
-    for ids, labels in records:
-        first = next((i for i, label in enumerate(labels) if label >= 0 and i), None)
-        if first is not None:
-            start = max(0, first - PROBE_TOKENS // 2)
-            cut.append((ids[start:][:PROBE_TOKENS], labels[start:][:PROBE_TOKENS]))
-        if len(cut) == PROBE_RECORDS:
-            break
-    return cut if len(cut) > 1 else cut * 2
+def _check_backward(model: Any) -> None:
+    if attention_of(model) == "flex_attention" and device_of(model).type == "cpu":
+        raise TrainingError(
+            "model.attn_implementation",
+            "flex_attention has no backward pass on a CPU.",
+            "Set auto or sdpa.",
+        )
 
 
 def _against_fast_path(model: Any, wanted: str) -> str:
     if wanted == "transformers":
         return "the recipe says so"
-    if wanted == "auto" and _device(model).type != "cpu":
+    if wanted == "auto" and device_of(model).type != "cpu":
         return "on a GPU the model's own kernels are faster"
     return ""
 
 
-def _difference(
-    model: Any, fast: LlamaLike, own: PackedModel, probe: Sequence[tuple[Ids, Ids]]
-) -> str:
-    """In words, how the fast path differs from the model's own forward; empty if it doesn't.
-
-    B of a fresh adapter is zero, and with it A's gradient; so B gets random values for this.
-    """
-    learning = [p for p in model.parameters() if p.requires_grad]
-    kept = [p.detach().clone() for p in learning]
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in learning:
-            p.add_(0.02 * torch.randn(p.shape, generator=generator).to(p))
-    try:
-        results = []
-        for loss_sum, share in ((own.loss_sum, False), (fast.loss_sum, True)):
-            rows = pack(probe, 2**31, share_prefixes=share)
-            losses = [loss_sum(row.to(_device(model))) for row in rows]
-            total = torch.stack(losses).sum()
-            gradients = torch.autograd.grad(total, learning)
-            results.append((float(total.detach()), torch.cat([g.flatten() for g in gradients])))
-    finally:
-        with torch.no_grad():
-            for p, value in zip(learning, kept, strict=True):
-                p.copy_(value)
-    (loss, gradient), (fast_loss, fast_gradient) = results
-    tolerance = _tolerance(model)
-    by = float((gradient - fast_gradient).norm() / gradient.norm().clamp_min(1e-30))
-    if abs(loss - fast_loss) <= tolerance / 10 * abs(loss) and by <= tolerance:
-        return ""
-    return (
-        f"its loss is {fast_loss:.6g} where the model's own is {loss:.6g}, and its gradients "
-        f"differ by {by:.1e}"
-    )
-
-
-def _tolerance(model: Any) -> float:
-    return _TOLERANCE[next(iter(model.get_base_model().parameters())).dtype]
-
-
-def _device(model: Any) -> torch.device:
-    device: torch.device = next(iter(model.parameters())).device
-    return device
+def _difference(model: Any, fast: LlamaLike, probe: Sequence[Record]) -> str:
+    """In words, how the fast path differs from the model's own forward; empty if it doesn't."""
+    with nudged(model):
+        own = measure(model, PackedModel(model).loss_sum, pack(probe, 2**31, share_prefixes=False))
+        other = measure(model, fast.loss_sum, pack(probe, 2**31, share_prefixes=True))
+    return difference(own, other, tolerance_of(model))

@@ -8,7 +8,7 @@ l = logsumexp(z) of each position:
 
 with ε for label smoothing and ζ for the z-loss, both usually 0. Logits exist for `CHUNK` positions
 at a time, never for all: with a vocabulary of 150,000 they would be most of the memory of a small
-model. The head does not learn, so its gradient is not made.
+model. Where the head learns, too, its gradient is made along with it: dE = dzᵀ h.
 
 Source: Szegedy et al. 2016, "Rethinking the Inception Architecture" (label smoothing); Chowdhery et
 al. 2022, "PaLM" (z-loss).
@@ -48,12 +48,19 @@ def cross_entropy_sum(
     """The sum of the losses of all positions, a scalar in float32 (float64 for float64 input).
 
     Args:
-        hidden: [n, hidden], where gradients go.
-        head: [vocab, hidden], frozen.
+        hidden: [n, hidden].
+        head: [vocab, hidden].
         targets: [n] token ids.
         bias: [vocab], of heads that have one.
         terms: what is added to plain cross entropy.
+
+    Under autocast the products are computed in its type, and the loss in float32 as always.
     """
+    kind = hidden.device.type
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+        hidden, head = hidden.to(dtype), head.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
     apply: Any = _CrossEntropySum.apply
     result: Tensor = apply(hidden, head, targets, bias, terms)
     return result
@@ -70,7 +77,10 @@ class _CrossEntropySum(torch.autograd.Function):
         terms: LossTerms,
     ) -> Tensor:
         total = torch.zeros((), dtype=_sum_type(hidden), device=hidden.device)
-        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        wants_hidden, wants_head, _, wants_bias, _ = ctx.needs_input_grad
+        d_hidden = torch.empty_like(hidden) if wants_hidden else None
+        d_head = torch.zeros_like(head) if wants_head else None
+        d_bias = torch.zeros_like(bias) if bias is not None and wants_bias else None
         shape = (min(len(hidden), CHUNK), len(head))
         # One pair of arrays for all chunks: new ones of this size would cost more than the sums.
         logits = hidden.new_empty(shape)
@@ -85,17 +95,22 @@ class _CrossEntropySum(torch.autograd.Function):
                 p.copy_(z)
             chosen = targets[start : start + CHUNK, None]
             total += _loss_and_gradient(p, chosen, terms)
-            if gradient is not None:
-                if p is not z:
-                    z.copy_(p)
-                torch.mm(z, head, out=gradient[start : start + CHUNK])
-        ctx.gradient = gradient
+            if p is not z:
+                z.copy_(p)
+            if d_hidden is not None:
+                torch.mm(z, head, out=d_hidden[start : start + CHUNK])
+            if d_head is not None:
+                d_head.addmm_(z.T, part)
+            if d_bias is not None:
+                d_bias += z.sum(0)
+        ctx.gradients = d_hidden, d_head, None, d_bias, None
         return total
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, ctx.gradient = ctx.gradient, None
-        return gradient.mul_(grad_outputs[0].to(gradient.dtype)), None, None, None, None
+        gradients, ctx.gradients = ctx.gradients, None
+        (scale,) = grad_outputs
+        return tuple(g if g is None else g.mul_(scale.to(g.dtype)) for g in gradients)
 
 
 def _loss_and_gradient(z: Tensor, chosen: Tensor, terms: LossTerms) -> Tensor:

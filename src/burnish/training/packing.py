@@ -11,7 +11,7 @@ Source: first fit decreasing, Johnson 1973, "Near-optimal bin packing algorithms
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,11 +54,65 @@ class Row:
         ids, positions, predictors, targets = (p.to(device, non_blocking=True) for p in parts)
         return Row(ids, positions, self.segments, predictors, targets, self.num_tokens)
 
+    def pinned(self) -> Row:
+        """The row in memory that a GPU reads by itself, while the processor goes on."""
+        parts = (self.input_ids, self.position_ids, self.predictors, self.targets)
+        ids, positions, predictors, targets = (p.pin_memory() for p in parts)
+        return Row(ids, positions, self.segments, predictors, targets, self.num_tokens)
 
-@dataclass(slots=True)
-class _Bin:
-    free: int
-    records: dict[int, list[int]] = field(default_factory=dict)  # group -> records
+
+def pad_row(row: Row, multiple: int) -> Row:
+    """The row with tokens behind it that nothing sees and no loss knows, up to a whole multiple.
+
+    They make a segment of their own. All their positions are 0: a model may know no position that
+    is higher than its longest record's.
+    """
+    missing = -len(row) % multiple
+    if not missing:
+        return row
+    padding = row.input_ids.new_zeros(missing)
+    return replace(
+        row,
+        input_ids=torch.cat([row.input_ids, padding]),
+        position_ids=torch.cat([row.position_ids, padding]),
+        segments=(*row.segments, Segment(len(row), len(row) + missing)),
+    )
+
+
+class _Bins:
+    """Bins with free room, and the first of them that has enough, found in log time.
+
+    `_most[node]` is the most room below a node of a binary tree whose leaves are the bins; bins
+    that are not in use yet have all of `size`.
+    """
+
+    def __init__(self, size: int, count: int) -> None:
+        self._size = size
+        self._leaves = 1 << max(count - 1, 0).bit_length()
+        self._most = [size] * (2 * self._leaves)
+        self.contents: list[dict[int, list[int]]] = []  # of each bin, group -> records
+
+    def free(self, bin_: int) -> int:
+        return self._most[self._leaves + bin_]
+
+    def first_with(self, room: int) -> int:
+        """The first bin with so much room; of a record that is longer than any, a new one."""
+        if room > self._size:
+            return len(self.contents)
+        node = 1
+        while node < self._leaves:
+            node = 2 * node if self._most[2 * node] >= room else 2 * node + 1
+        return node - self._leaves
+
+    def put(self, record: int, group: int, room: int, bin_: int) -> None:
+        while bin_ >= len(self.contents):
+            self.contents.append({})
+        self.contents[bin_].setdefault(group, []).append(record)
+        node = self._leaves + bin_
+        self._most[node] = max(self._most[node] - room, 0)
+        while node > 1:
+            node //= 2
+            self._most[node] = max(self._most[2 * node], self._most[2 * node + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +130,19 @@ def pack(records: Sequence[tuple[Ids, Ids]], row_length: int, *, share_prefixes:
     """
     groups = _groups(records) if share_prefixes else _alone(range(len(records)))
     cost = {r: (len(records[r][0]), g) for g, group in enumerate(groups) for r in group.records}
-    bins: list[_Bin] = []
+    bins = _Bins(row_length, len(records))
+    homes: dict[int, set[int]] = {}  # group -> the bins that hold some of it
     for record in sorted(cost, key=lambda r: (-cost[r][0], r)):
         length, group = cost[record]
-        shared = groups[group].prefix
-        for place in bins:
-            needed = length - shared if group in place.records else length
-            if needed <= place.free:
-                break
-        else:
-            place, needed = _Bin(max(row_length, length)), length
-            bins.append(place)
-        place.free -= needed
-        place.records.setdefault(group, []).append(record)
-    return [_row(records, groups, place) for place in bins]
+        own = length - groups[group].prefix
+        home = homes.setdefault(group, set())
+        place = bins.first_with(own)
+        if place not in home:
+            shared = (b for b in home if bins.free(b) >= own)
+            place = min([bins.first_with(length), *shared])
+        bins.put(record, group, own if place in home else length, place)
+        home.add(place)
+    return [_row(records, groups, content) for content in bins.contents]
 
 
 def _alone(records: Iterable[int]) -> list[_Group]:
@@ -129,13 +182,15 @@ def _common(records: Sequence[tuple[Ids, Ids]], members: Sequence[int]) -> int:
     return length
 
 
-def _row(records: Sequence[tuple[Ids, Ids]], groups: Sequence[_Group], place: _Bin) -> Row:
+def _row(
+    records: Sequence[tuple[Ids, Ids]], groups: Sequence[_Group], content: dict[int, list[int]]
+) -> Row:
     ids: list[int] = []
     positions: list[int] = []
     segments: list[Segment] = []
     predictors: list[int] = []
     targets: list[int] = []
-    for group, members in place.records.items():
+    for group, members in content.items():
         prefix = groups[group].prefix if len(members) > 1 else 0
         begin = len(ids)
         if prefix:
@@ -152,5 +207,5 @@ def _row(records: Sequence[tuple[Ids, Ids]], groups: Sequence[_Group], place: _B
             predictors += [shift + i - 1 for i in learned]
             targets += [labels[i] for i in learned]
     tensors = [torch.tensor(v, dtype=torch.long) for v in (ids, positions, predictors, targets)]
-    num_tokens = sum(len(records[m][0]) for members in place.records.values() for m in members)
+    num_tokens = sum(len(records[m][0]) for members in content.values() for m in members)
     return Row(tensors[0], tensors[1], tuple(segments), tensors[2], tensors[3], num_tokens)

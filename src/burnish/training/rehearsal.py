@@ -1,94 +1,218 @@
-"""The training loop as a plan asks for it: which rows an epoch has, and the loss of one.
+"""The training loop as a plan asks for it: the rows of an epoch, and the loss of one.
 
-A plan runs the loss on a model of fake tensors, to count what it keeps; so what it says of memory
-follows the loop's own code, the fast path included.
+A plan packs records by the loop's own code, runs the loss on a model of fake tensors to count what
+it keeps, and on a real one to time it; so what it says follows the loop, the fast path included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from burnish.planning.batches import Batch, Ints, MicroBatches, packed
-from burnish.planning.loops import Loop
-from burnish.planning.memory import Device
-from burnish.recipe import Recipe, TrainSection
-from burnish.training.llama import attention
-from burnish.training.llama.attention import Segment
+from burnish.models.loading import pick_device, set_threads
+from burnish.planning.batches import Batch, MicroBatches, Record
+from burnish.planning.loops import Device, Loop
+from burnish.planning.memory import setting_of
+from burnish.planning.outlook import dtype_on
+from burnish.planning.step import Setting, build
+from burnish.recipe import ModelSection, Recipe, TrainSection
+from burnish.training import ranks
+from burnish.training.accumulation import Accumulation, Packing, deal_to_lanes
+from burnish.training.backends import Backend
+from burnish.training.limit import data_sheet, measured_rate, work_of
+from burnish.training.llama.attention import BLOCK, Segment, forget_masks
 from burnish.training.llama.model import Unfit, read_model
 from burnish.training.packed_model import PackedModel
 from burnish.training.packing import Row
+from burnish.training.recomputing import recompute_layers
+from burnish.training.steps import RankShare, StepBatches
+
+Name = Literal["fast", "transformers"]
 
 SHORTEST_ROW = 256
 """Rows are not made shorter than this to save memory."""
 
+REACHED: dict[Name, float] = {"fast": 0.75, "transformers": 0.45}
+"""Share of the limit (training/limit.py) that was reached where it was measured (docs/LOG.md)."""
 
-def rehearsed_loop(section: TrainSection, on: Device) -> Loop:
-    """The trainer's loop on a device: packed rows, one at a time, through the recipe's backend."""
+
+def rehearsed_loop(recipe: Recipe, config: Any, on: Device, num_processes: int = 1) -> Loop:
+    """The trainer's loop on a device: packed rows through the recipe's backend."""
+    return loop_of(recipe.model, recipe.train, config, on, num_processes)
+
+
+def loop_of(
+    model: ModelSection, train: TrainSection, config: Any, on: Device, num_processes: int = 1
+) -> Loop:
+    """The loop of two sections of a recipe; one of several processes takes its part of a step."""
+    setting = setting_of(model, train.lora, config, dtype_on(on, train.bf16))
+    name = _backend_name(train, setting, on)
+    rows = _Packer(train, name, set_threads() if name == "fast" and on == "cpu" else 1)
     return Loop(
-        training=_training,
-        validation=_validation,
-        loss=partial(_loss, section, on),
-        smaller=_smaller,
-        forget=attention._future.cache_clear,
+        name=name,
+        training=partial(_training, train, rows, num_processes),
+        validation=rows.all_at_once,
+        rows=rows.of_step,
+        loss=partial(_loss, name),
+        run=partial(_runner, rows),
+        rate=partial(_rate, name),
+        bucket=ranks.BUCKET,
+        smaller=_smaller(train),
+        forget=forget_masks,
     )
 
 
-def _training(recipe: Recipe, lengths: Ints, supervised: Ints) -> MicroBatches:
-    train = recipe.train
-    records = train.per_device_train_batch_size * train.gradient_accumulation_steps
-    if train.tokens_per_step is not None:
-        records = max(round(train.tokens_per_step / float(lengths.mean())), 1)
-    return packed(
-        lengths, supervised, row_length=_row_length(train), records=records, seed=train.seed
+def _backend_name(train: TrainSection, setting: Setting, on: Device) -> Name:
+    """Which backend the trainer would take, unless the fast path is found not to agree."""
+    own = train.backend == "transformers" or (train.backend == "auto" and on == "cuda")
+    return "transformers" if own or train.torch_compile or not _is_llama_like(setting) else "fast"
+
+
+@lru_cache(maxsize=64)
+def _is_llama_like(setting: Setting) -> bool:
+    try:
+        read_model(build(setting))
+    except Unfit:
+        return False
+    return True
+
+
+# --- rows -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Packer:
+    """Records -> rows, by the trainer's own packing; so many lanes at most."""
+
+    train: TrainSection
+    name: Name
+    lanes: int
+
+    @property
+    def packing(self) -> Packing:
+        """How records become rows."""
+        train = self.train
+        return Packing(train.row_length, train.packing, train.share_prefixes)
+
+    def backend(self, loss_sum: Callable[[Row], Tensor]) -> Backend:
+        """What computes them, with a loss of one's own."""
+        fast = self.name == "fast"
+        compiles = self.train.torch_compile
+        return Backend(
+            self.name, loss_sum, shares_prefixes=fast, takes_lanes=fast, static_rows=compiles
+        )
+
+    def of_step(self, records: Sequence[Record]) -> MicroBatches:
+        """The rows of a step, which are dealt to lanes."""
+        lanes = deal_to_lanes(records, self.lanes)
+        batches = [batch for lane in lanes for batch in self._batches(lane, len(lanes))]
+        return MicroBatches(tuple(batches), lanes=len(lanes))
+
+    def all_at_once(self, records: Sequence[Record]) -> MicroBatches:
+        """The rows of an evaluation, as many side by side as there are lanes."""
+        batches = self._batches(records, self.lanes)
+        return MicroBatches(tuple(batches), lanes=min(self.lanes, len(batches)))
+
+    def _batches(self, records: Sequence[Record], lanes: int) -> list[Batch]:
+        packing = self.packing
+        shorter = replace(packing, row_length=max(packing.row_length // lanes, 1))
+        return [self._batch(row) for row in shorter.rows(records, self.backend(_no_loss))]
+
+    def _batch(self, row: Row) -> Batch:
+        parts = [(s.start, s.stop, s.prefix_start, s.prefix_stop) for s in row.segments]
+        # The model's own forward masks a square of scores; the fast path leaves out its blocks.
+        own = sum(len(s) * (s.prefix + (len(s) + BLOCK) // 2) for s in row.segments)
+        scores = own if self.name == "fast" else len(row) ** 2
+        return Batch(len(row), max(len(row.targets), 1), tuple(parts), scores)
+
+
+def _no_loss(row: Row) -> Tensor:
+    raise AssertionError("rows that are only counted have no loss")
+
+
+def _training(
+    train: TrainSection, rows: _Packer, num_processes: int, records: Sequence[Record]
+) -> MicroBatches:
+    """The rows of the first epoch, of the first process."""
+    steps = StepBatches(
+        [len(ids) for ids, _ in records],
+        records=train.per_device_train_batch_size * train.gradient_accumulation_steps,
+        tokens=train.tokens_per_step,
+        seed=train.seed,
     )
+    shares = RankShare(steps, rank=0, num_ranks=num_processes)
+    packed = [rows.of_step([records[index] for index in share]) for share in shares if share]
+    batches = tuple(batch for step in packed for batch in step.batches)
+    return MicroBatches(batches, lanes=max(step.lanes for step in packed))
 
 
-def _validation(recipe: Recipe, lengths: Ints, supervised: Ints) -> MicroBatches:
-    everything = len(lengths)
-    length = _row_length(recipe.train)
-    return packed(lengths, supervised, row_length=length, records=everything, seed=0)
-
-
-def _row_length(train: TrainSection) -> int:
-    return train.row_length if train.packing else 1
-
-
-def _smaller(recipe: Recipe) -> list[dict[str, Any]]:
+def _smaller(train: TrainSection) -> tuple[dict[str, Any], ...]:
     """Shorter rows; a longer record has one of its own, so less is not less for ever."""
-    lengths, length = [], recipe.train.row_length // 2
-    while recipe.train.packing and length >= SHORTEST_ROW:
+    lengths, length = [], train.row_length // 2
+    while train.packing and length >= SHORTEST_ROW:
         lengths.append({"train.row_length": length})
         length //= 2
-    return lengths
+    return tuple(lengths)
 
 
-def _loss(section: TrainSection, on: Device, model: Any, batch: Batch) -> Callable[[], Tensor]:
-    """The loss of a row of so many tokens that holds two records."""
-    device = next(iter(model.parameters())).device
+# --- loss and time ----------------------------------------------------------------------------
+
+
+def _loss(name: Name, model: Any, batch: Batch, num_recomputed: int) -> Callable[[], Tensor]:
+    row = _row(batch, next(iter(model.parameters())).device)
+    if name == "fast":
+        return partial(read_model(model).loss_sum, row, num_recomputed=num_recomputed)
+    # Without random numbers to keep, which fake tensors have none of.
+    recompute_layers(model, num_recomputed, preserve_rng_state=False)
+    return partial(PackedModel(model).loss_sum, row)
+
+
+def _row(batch: Batch, device: torch.device) -> Row:
+    """A row like one that was packed, of the same token all over."""
+    segments = tuple(Segment(*part) for part in batch.segments)
     places = torch.arange(batch.length, device=device)
-    half = batch.length // 2
-    row = Row(
+    positions = [torch.arange(s.prefix, s.prefix + len(s), device=device) for s in segments]
+    predictors = places[-batch.supervised - 1 : -1]
+    return Row(
         input_ids=torch.zeros_like(places),
-        position_ids=places - half * (places >= half),
-        segments=(Segment(0, half), Segment(half, batch.length)),
-        predictors=places[-batch.supervised - 1 : -1],
-        targets=torch.zeros_like(places[-batch.supervised - 1 : -1]),
+        position_ids=torch.cat(positions),
+        segments=segments,
+        predictors=predictors,
+        targets=torch.zeros_like(predictors),
         num_tokens=batch.length,
     )
-    if section.backend == "transformers" or (section.backend == "auto" and on == "cuda"):
-        return lambda: PackedModel(model).loss_sum(row)
-    try:
-        fast = read_model(model)
-    except Unfit:
-        return lambda: PackedModel(model).loss_sum(row)
-    layers = len(fast.layers)
-    wanted = section.gradient_checkpointing
-    recomputed = layers if isinstance(wanted, bool) else wanted
-    if not any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        recomputed = 0
-    return lambda: fast.loss_sum(row, num_recomputed=recomputed)
+
+
+def _runner(rows: _Packer, model: Any, num_recomputed: int) -> Callable[[Sequence[Record]], None]:
+    if rows.name == "fast":
+        loss_sum: Any = partial(read_model(model).loss_sum, num_recomputed=num_recomputed)
+    else:
+        recompute_layers(model, num_recomputed)
+        loss_sum = PackedModel(model).loss_sum
+    learning = [p for p in model.parameters() if p.requires_grad]
+    device = learning[0].device
+    work = Accumulation(rows.backend(loss_sum), rows.packing, learning, device, lanes=rows.lanes)
+
+    def run(records: Sequence[Record]) -> None:
+        work.backward(records, scale=1.0).item()  # waits for a GPU
+
+    return run
+
+
+def _rate(name: Name, model: Any, dtype: torch.dtype) -> tuple[float, str]:
+    """FLOPs a second that training will about reach, and how that was found."""
+    device = pick_device()
+    if device.type == "cuda" and (sheet := data_sheet(torch.cuda.get_device_name(device), dtype)):
+        rate = sheet[0]
+    else:
+        rate = measured_rate(work_of(model), dtype, device)
+        if device.type == "cpu":  # a second there is one of the processor
+            rate *= torch.get_num_threads()
+    share, kind = REACHED[name], str(dtype).removeprefix("torch.")
+    how = f"an estimate: {share:.0%} of this machine's {rate / 1e9:,.0f} GFLOP/s in {kind}"
+    return share * rate, how

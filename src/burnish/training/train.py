@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from burnish.errors import MissingExtraError, RecipeError, TrainingError
+from burnish.errors import MissingExtraError, TrainingError, naming
 from burnish.labels.verdict import check_audit
-from burnish.models.loading import load_base, pick_dtype, set_threads, steady_heap, warm_heap
+from burnish.models.loading import pick_device, pick_dtype, set_threads
+from burnish.models.memory import is_out_of_memory, steady_heap, warm_heap
 from burnish.models.names import find_model
 from burnish.parity.checks import check_base, check_rows, check_run
 from burnish.progress import say
 from burnish.recipe import ModelSection, TrainSection
 from burnish.rendering import load_tokenizer
-from burnish.run_dir import RunDir, replace_folder
+from burnish.run_dir import RunDir, write_jsonl
+from burnish.training.trackers import check_trackers, open_trackers
 
 if TYPE_CHECKING:
     from burnish.training.backends import Backend
+    from burnish.training.starting_point import Start
     from burnish.training.trainer import BurnishTrainer
+
+
+_LEARNING = {
+    "lora": "adapter weights",
+    "full": "weights, which are all,",
+    "freeze": "weights of the model",
+}
 
 
 class TrainReport(BaseModel):
@@ -37,13 +45,15 @@ class TrainReport(BaseModel):
     best_step: int | None
     supervised_tokens: int
     useful_tokens_per_second: float
+    mfu: float | None = None
+    skipped_steps: int
     peak_memory_gib: float
     trainable_parameters: int
     dtype: str
 
 
 def train(model: ModelSection, section: TrainSection, run: RunDir) -> TrainReport:
-    """Trains a LoRA adapter on the prepared examples; takes up the last good checkpoint, if any.
+    """Trains on the prepared examples by the recipe's method; takes up the last good checkpoint.
 
     Raises:
         TrainingError: the audit of the labels found errors, the loss or a gradient is not finite,
@@ -55,80 +65,126 @@ def train(model: ModelSection, section: TrainSection, run: RunDir) -> TrainRepor
         import peft  # noqa: F401
     except ImportError:
         raise MissingExtraError("peft and accelerate", "train") from None
-    from burnish.training.metrics import METRICS_NAME, Reporter, plot_losses, read_metrics
+    from burnish.training import ranks
+    from burnish.training.checkpoint import writing
+    from burnish.training.journal import METRICS_NAME, read_lines
+    from burnish.training.methods import save_trained
+    from burnish.training.metrics import PLOT_NAME, Reporter, plot_losses
 
     metrics_path = run.folder("train") / METRICS_NAME
     reporter = Reporter(metrics_path)
-    _check_trackers(section)
-    _check_prompts(model, run)
-    check_audit(run, model, section.lora)
+    ranks.from_first(lambda: _check(model, section, run))
+    trainer, start, dtype = ready(model, section, run, reporter)
+    names = section.report_to if ranks.is_first() else []
+    told = {"model": model.model_dump(mode="json"), "train": section.model_dump(mode="json")}
+    with open_trackers(names, run.trackers, run.checkpoints, told) as listener:
+        reporter.listeners.append(listener)
+        go(trainer, start, reporter, run)
+    with writing(run.folder("train"), run.checkpoints):
+        save_trained(trainer.save_adapter, section, run, is_first=ranks.is_first())
+    metrics = ranks.from_first(lambda: read_lines(metrics_path))
+    if ranks.is_first():
+        plot_losses(metrics, run.folder("train") / PLOT_NAME)
+    report = _report(trainer, metrics, run, dtype=dtype)
+    return report.model_copy(update={"mfu": reporter.mfu()})
+
+
+def ready(
+    model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
+) -> tuple[BurnishTrainer, Start | None, str]:
+    """A trainer with what it goes on from, if anything, and the name of the type it computes in.
+
+    Raises:
+        TrainingError: the last checkpoint was made from something else.
+    """
+    from burnish.training import ranks
+    from burnish.training.agreement import agreement
+    from burnish.training.starting_point import find_start, pinned
+
+    made_from = ranks.from_first(lambda: agreement(model, section, run))
+    start = ranks.from_first(lambda: find_start(run.checkpoints, made_from, section))
+    section = ranks.from_first(lambda: _settled(pinned(section, start)))
     trainer = build(model, section, run, reporter)
-    _run(trainer, reporter, run, metrics_path)
-    beside = run.adapter.with_name(".adapter.incomplete")
-    trainer.model.save_pretrained(str(beside))
-    replace_folder(beside, run.adapter)
-    metrics = read_metrics(metrics_path)
-    plot_losses(metrics, run.folder("train") / "loss.png")
-    return _report(
-        trainer, metrics, run, dtype=_dtype_name(pick_dtype(section.bf16, training=True))
-    )
+    dtype = _dtype_name(pick_dtype(section.bf16, training=True))
+    trainer.begin(start, section, made_from, dtype=dtype)
+    return trainer, start, dtype
 
 
-def _check_prompts(model: ModelSection, run: RunDir) -> None:
+def _check(model: ModelSection, section: TrainSection, run: RunDir) -> None:
+    """All that may forbid training before a model is loaded."""
     from datasets import load_from_disk
 
+    from burnish.training.methods import check_settings
+
+    check_trackers(section.report_to)
+    check_settings(model, section)
     tokenizer = load_tokenizer(run.tokenizer, model)
     certificate = check_run(model, run, tokenizer)
     check_base(certificate, model, find_model(model))
     check_rows(certificate, load_from_disk(str(run.split("train"))), tokenizer, "train")
+    check_audit(run, model, section.lora, all_learns=section.method == "full")
+
+
+def _settled(section: TrainSection) -> TrainSection:
+    """The settings, with what a probe of this machine says once for all processes."""
+    dtype = pick_dtype(section.bf16, training=True)
+    return section.model_copy(update={"bf16": _dtype_name(dtype) == "bfloat16"})
 
 
 def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any) -> BurnishTrainer:
     """The trainer of a run, with base, fresh adapter and prepared examples in it."""
-    from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, set_seed
+    from transformers import PrinterCallback, ProgressCallback, set_seed
 
-    from burnish.training.adapter import add_adapter
-    from burnish.training.backends import choose_backend
-    from burnish.training.loss import LossTerms
+    from burnish.training import ranks, sharded
+    from burnish.training.arguments import training_arguments
+    from burnish.training.headroom import layers_to_recompute
+    from burnish.training.health import Health
+    from burnish.training.limit import limit_of
+    from burnish.training.methods import as_method_computes, computing, keep_start, load_trainable
+    from burnish.training.optimizers import make_optimizer
+    from burnish.training.recomputing import recomputing
     from burnish.training.steps import StepBatches
-    from burnish.training.trainer import BurnishTrainer, Packing
+    from burnish.training.trainer import BurnishTrainer
 
     threads = set_threads()
     dtype = pick_dtype(section.bf16, training=True)
     set_seed(section.seed)
-    base = load_base(find_model(model), model, dtype=dtype)
-    peft_model = add_adapter(
-        base, section.lora, gradient_checkpointing=bool(section.gradient_checkpointing)
+    tuned = load_trainable(
+        find_model(model), model, section, compute=dtype, device=sharded.base_device()
     )
-    trainable = sum(p.numel() for p in peft_model.parameters() if p.requires_grad)
+    ranks.weights_of_first(tuned.parameters())
+    if ranks.is_first():
+        keep_start(tuned, section, run)
+    trainable = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
     say(
-        f"training {trainable:,} adapter weights in float32 on a base in {_width(model, dtype)}, "
-        f"device {base.device}, {threads} threads"
+        f"training {trainable:,} {_LEARNING[section.method]} in float32, on a base in "
+        f"{_width(model, dtype)}, device {tuned.device}, {threads} threads"
     )
     train_set, validation = _examples(run)
-    backend = choose_backend(
-        peft_model,
-        _records(train_set.select(range(min(len(train_set), 16)))),
-        wanted=section.backend,
-        terms=LossTerms(section.label_smoothing_factor, section.z_loss),
-        num_recomputed=_num_recomputed(section, peft_model),
-        packs=section.packing,
-    )
+    tried = _records(train_set.select(range(min(len(train_set), 16))))
+    with computing(section, tuned.device, dtype):
+        backend = _backend(tuned, model, section, tried)
+    backend = as_method_computes(backend, tuned, section, dtype)
     (warm_heap if backend.name == "fast" else steady_heap)()
     _say_backend(backend)
-    callbacks: list[Any] = [reporter]
-    if section.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(section.early_stopping_patience))
+    number = layers_to_recompute(
+        model, section, tuned, train_set, backend=backend.name, compute=dtype
+    )
+    backend = recomputing(backend, tuned, ranks.largest_over_ranks(number))
+    if ranks.is_first() and not sharded.is_asked_for():
+        reporter.limit = limit_of(tuned, dtype)
+    arguments = training_arguments(section, run.checkpoints, has_validation=bool(validation))
     trainer = BurnishTrainer(
-        model=peft_model,
-        args=training_arguments(section, run.checkpoints, has_validation=bool(validation)),
+        model=tuned,
+        args=arguments,
+        optimizers=(make_optimizer(tuned, section, arguments), None),
         train_dataset=train_set,
         eval_dataset=train_set if validation else None,
-        callbacks=callbacks,
+        callbacks=_callbacks(model, section, run, reporter),
+        health=Health(_health_path(run), section.bad_steps),
         validation=validation,
         keep=section.save_total_limit,
-        backend=backend,
-        packing=Packing(section.row_length, section.packing, section.share_prefixes),
+        accumulation=_accumulation(tuned, backend, section, threads),
         steps=StepBatches(
             [len(ids) for ids in train_set["input_ids"]],
             records=section.per_device_train_batch_size * section.gradient_accumulation_steps,
@@ -139,7 +195,75 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
     for stock in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(stock)
     reporter.watch(trainer)
+    ranks.draw_apart(section.seed)
     return trainer
+
+
+def _callbacks(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any) -> list[Any]:
+    """What looks on: on the first rank for all, and what every rank must decide alike."""
+    from burnish.training import ranks
+    from burnish.training.health import EarlyStopping
+    from burnish.training.samples import samples_of
+
+    callbacks: list[Any] = []
+    if ranks.is_first():
+        callbacks += [reporter, *samples_of(model, section, run)]
+    if section.early_stopping_patience:
+        patience, threshold = section.early_stopping_patience, section.early_stopping_threshold
+        callbacks.append(EarlyStopping(patience, threshold))
+    return callbacks
+
+
+def _health_path(run: RunDir) -> Path | None:
+    from burnish.training import ranks
+    from burnish.training.journal import HEALTH_NAME
+
+    return run.folder("train") / HEALTH_NAME if ranks.is_first() else None
+
+
+def _accumulation(model: Any, backend: Backend, section: TrainSection, threads: int) -> Any:
+    """What carries rows through the backend, for whole or for spread weights."""
+    from burnish.training import sharded
+    from burnish.training.accumulation import Accumulation, Packing
+
+    packing = Packing(section.row_length, section.packing, section.share_prefixes)
+    if sharded.is_asked_for():
+        return sharded.ShardedAccumulation(model, backend, packing, pick_device())
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    device = next(model.parameters()).device
+    lanes = threads if backend.takes_lanes and device.type == "cpu" else 1
+    return Accumulation(backend, packing, parameters, device, lanes=lanes)
+
+
+def _backend(peft_model: Any, model: ModelSection, section: TrainSection, records: Any) -> Backend:
+    """What computes rows, with all that the recipe and this machine have to make it faster."""
+    from burnish.training import sharded
+    from burnish.training.acceleration import compiled, settle_attention, use_liger
+    from burnish.training.backends import choose_backend
+    from burnish.training.loss import LossTerms
+    from burnish.training.rounding import in_8_bits
+
+    if model.attn_implementation == "auto":
+        settle_attention(peft_model, records)
+    if section.backend != "fast":
+        use_liger(peft_model, section.use_liger_kernel, records)
+    terms = LossTerms(section.label_smoothing_factor, section.z_loss)
+    spreads, other = sharded.is_asked_for(), bool(section.against_fast_path)
+    backend = choose_backend(
+        peft_model,
+        records,
+        wanted="transformers" if section.torch_compile or spreads or other else section.backend,
+        terms=terms,
+        packs=section.packing,
+    )
+    if spreads:
+        return sharded.sharded_backend(peft_model, terms)
+    if section.speed == "int8":
+        return in_8_bits(backend, peft_model, records, terms)
+    if not section.torch_compile:
+        return backend
+    length = section.row_length if section.packing else None
+    return compiled(backend, peft_model, records, terms=terms, row_length=length)
 
 
 def _say_backend(backend: Backend) -> None:
@@ -149,90 +273,12 @@ def _say_backend(backend: Backend) -> None:
         say(f"rows go through the model's own forward: {backend.why}")
 
 
-def _num_recomputed(section: TrainSection, model: Any) -> int:
-    """How many layers recompute their activations."""
-    wanted = section.gradient_checkpointing
-    if not isinstance(wanted, bool):
-        return wanted
-    return int(model.get_base_model().config.get_text_config().num_hidden_layers) if wanted else 0
-
-
-def _check_trackers(section: TrainSection) -> None:
-    for name in section.report_to:
-        # TensorBoard's writer also comes in a package of its own.
-        packages = ["tensorboard", "tensorboardX"] if name == "tensorboard" else [name]
-        if not any(importlib.util.find_spec(package) for package in packages):
-            raise RecipeError(
-                "train.report_to",
-                f"the package of {name} is not installed.",
-                f"Install it with: pip install {name}, or take {name} out of the list.",
-            )
-
-
-def training_arguments(section: TrainSection, output_dir: Path, *, has_validation: bool) -> Any:
-    """Hugging Face's TrainingArguments for a recipe; without validation rows nothing evaluates."""
-    from transformers import TrainingArguments
-
-    if not has_validation and section.eval_strategy != "no":
-        say("there are no validation rows, so nothing is evaluated and the last adapter is kept")
-    settings = section.model_dump(
-        exclude={
-            "lora",
-            "bf16",
-            "backend",
-            "packing",
-            "row_length",
-            "share_prefixes",
-            "tokens_per_step",
-            "z_loss",
-            "label_smoothing_factor",
-            "gradient_checkpointing",
-            "warmup_ratio",
-            "early_stopping_patience",
-            "save_total_limit",
-            "metric_for_best_model",
-            "greater_is_better",
-        }
-    )
-    settings[_checkpointing_name()] = bool(section.gradient_checkpointing)
-    settings["warmup_steps"] = section.warmup_steps or section.warmup_ratio
-    settings["report_to"] = section.report_to or "none"
-    best = has_validation and section.load_best_model_at_end
-    settings["load_best_model_at_end"] = best
-    if not has_validation:
-        settings |= {"eval_strategy": "no", "eval_steps": None}
-    return TrainingArguments(
-        output_dir=str(output_dir),
-        metric_for_best_model="eval_loss" if has_validation else None,
-        greater_is_better=False if has_validation else None,
-        remove_unused_columns=False,
-        restore_callback_states_from_checkpoint=True,
-        logging_nan_inf_filter=False,
-        use_cpu=_on_cpu(),
-        dataloader_pin_memory=not _on_cpu(),
-        disable_tqdm=True,
-        **settings | {"gradient_accumulation_steps": 1},
-    )
-
-
-def _checkpointing_name() -> str:
-    """What this version of transformers calls gradient checkpointing."""
-    from transformers import TrainingArguments
-
-    new = "activation_checkpointing"
-    return new if hasattr(TrainingArguments, new) else "gradient_checkpointing"
-
-
-def _on_cpu() -> bool:
-    import torch
-
-    return not (torch.cuda.is_available() or torch.backends.mps.is_available())
-
-
 def _examples(run: RunDir) -> tuple[Any, list[tuple[list[int], list[int]]]]:
     from datasets import load_from_disk
 
-    train_set = load_from_disk(str(run.split("train"))).select_columns(["input_ids", "labels"])
+    train_set = load_from_disk(str(run.split("train"))).select_columns(
+        ["input_ids", "labels", "origin"]
+    )
     return train_set, _records(load_from_disk(str(run.split("validation"))))
 
 
@@ -240,23 +286,15 @@ def _records(rows: Any) -> list[tuple[list[int], list[int]]]:
     return list(zip(rows["input_ids"], rows["labels"], strict=True))
 
 
-def _run(trainer: BurnishTrainer, reporter: Any, run: RunDir, metrics_path: Path) -> None:
-    from burnish.training.checkpoint import last_good, step_of
-    from burnish.training.metrics import rewind_metrics
-
-    start = last_good(run.checkpoints)
-    rewind_metrics(metrics_path, step_of(start) if start else 0)
-    if start:
-        say(f"going on from {start.name}")
-        trainer.restore_counters(start)
-    os.environ.setdefault("WANDB_MODE", "offline")
-    os.environ.setdefault("SWANLAB_MODE", "offline")
+def go(trainer: BurnishTrainer, start: Start | None, reporter: Any, run: RunDir) -> None:
+    """Trains to the end, or until somebody asks to stop; that ends with exit code 75."""
+    _rewind_journals(trainer, start, run)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), trainer.stop.listening(), naming(str(run.folder("train"))):
             warnings.simplefilter("ignore", UserWarning)
-            trainer.train(resume_from_checkpoint=str(start) if start else None)
-    except RuntimeError as error:
-        if "out of memory" not in str(error):
+            trainer.train(resume_from_checkpoint=str(start.folder) if start else None)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         raise TrainingError(
             f"step {trainer.state.global_step + 1}",
@@ -267,6 +305,22 @@ def _run(trainer: BurnishTrainer, reporter: Any, run: RunDir, metrics_path: Path
         ) from None
     finally:
         reporter.close()
+
+
+def _rewind_journals(trainer: BurnishTrainer, start: Start | None, run: RunDir) -> None:
+    """Takes out of the journals what was written after the checkpoint that the run goes on from."""
+    from burnish.training import ranks
+    from burnish.training.journal import HEALTH_NAME, METRICS_NAME, SAMPLES_NAME, read_lines
+
+    names = (METRICS_NAME, HEALTH_NAME, SAMPLES_NAME)
+    trainer.journals = [run.folder("train") / name for name in names]
+    if start:
+        say(f"going on from {start.folder.name}")
+    if ranks.is_first():
+        for path in trainer.journals:
+            kept = start.record["lines"].get(path.name, 0) if start else 0
+            if path.exists() or path.name == METRICS_NAME:
+                write_jsonl(path, read_lines(path)[:kept])
 
 
 def _width(model: ModelSection, dtype: Any) -> str:
@@ -291,13 +345,14 @@ def _report(
     best = trainer.state.best_metric if trainer.args.load_best_model_at_end else None
     kept = best if best is not None else (losses[-1] if losses else None)
     return TrainReport(
-        adapter=str(run.adapter),
+        adapter=str(run.trained),
         steps=trainer.state.global_step,
-        train_loss=counters.loss / max(trainer.state.global_step, 1),
+        train_loss=counters.loss / max(trainer.state.global_step - counters.skipped, 1),
         validation_loss=kept,
         best_step=trainer.state.best_global_step if best is not None else None,
         supervised_tokens=counters.supervised_tokens,
         useful_tokens_per_second=round(counters.tokens / max(counters.seconds, 1e-9), 1),
+        skipped_steps=counters.skipped,
         peak_memory_gib=round(peak_memory_gib(), 3),
         trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         dtype=dtype,

@@ -1,82 +1,33 @@
-"""transformers.Trainer with burnish's loss, evaluation and checkpoints.
-
-The three private methods that are replaced (`_get_output_dir`, `_save_checkpoint`,
-`_load_best_model`) are pinned by a contract test, which fails when an upgrade changes them.
-"""
+"""transformers.Trainer with burnish's step and evaluation."""
 
 from __future__ import annotations
 
-import json
-import shutil
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback
 
-from burnish.errors import TrainingError
-from burnish.progress import track
-from burnish.scoring import Ids
-from burnish.training import checkpoint
-from burnish.training.adapter import check_gradients
-from burnish.training.backends import Backend
-from burnish.training.packing import Row, pack
-from burnish.training.steps import StepBatches
-
-COUNTERS = "counters.json"
-
-
-@dataclass
-class Counters:
-    """What training has consumed so far; kept with every checkpoint. `loss` sums over steps."""
-
-    tokens: int = 0
-    supervised_tokens: int = 0
-    loss: float = 0.0
-    seconds: float = 0.0
+from burnish.conversation import IGNORE_INDEX
+from burnish.training import ranks
+from burnish.training.accumulation import Accumulation, Record
+from burnish.training.batches import StepLoader
+from burnish.training.health import (
+    SPIKE,
+    Health,
+    are_finite,
+    check_gradients,
+    fault_of,
+    spike_score,
+)
+from burnish.training.resume import ResumingTrainer
+from burnish.training.steps import RankShare, StepBatches, deal
 
 
-class FiniteGradients(TrainerCallback):  # type: ignore[misc]
-    """Stops a run before a gradient that is not finite reaches the weights."""
-
-    def on_pre_optimizer_step(
-        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
-    ) -> None:
-        """Looks at the gradient of the whole effective batch."""
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            raise _not_finite(state.global_step + 1, "the gradient is not finite")
-
-
-def _not_finite(step: int, what: str) -> TrainingError:
-    return TrainingError(
-        f"step {step}",
-        f"{what}; nothing was updated by it.",
-        "Lower train.learning_rate, or set train.bf16: false.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Packing:
-    """How records become rows: at most so many tokens, one record a row without packing."""
-
-    row_length: int
-    is_on: bool = True
-    share_prefixes: bool = True
-
-    def rows(self, records: Sequence[tuple[Ids, Ids]], backend: Backend) -> list[Row]:
-        """The rows of some records, for a backend."""
-        length = self.row_length if self.is_on else 1
-        share = self.is_on and self.share_prefixes and backend.shares_prefixes
-        return pack(records, length, share_prefixes=share)
-
-
-class BurnishTrainer(Trainer):  # type: ignore[misc]
+class BurnishTrainer(ResumingTrainer):
     """Trains on the mean loss over all supervised tokens of the effective batch.
 
     A step's records come as one batch, are packed into rows, and go through the backend row by
@@ -88,75 +39,127 @@ class BurnishTrainer(Trainer):  # type: ignore[misc]
     def __init__(
         self,
         *args: Any,
-        validation: Sequence[tuple[Ids, Ids]],
-        keep: int | None,
-        backend: Backend,
-        packing: Packing,
+        validation: Sequence[Record],
+        accumulation: Accumulation,
         steps: StepBatches,
+        health: Health | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, data_collator=_records, **kwargs)
-        self.add_callback(FiniteGradients())
-        self.counters = Counters()
-        self._keep = keep
-        self._backend = backend
-        self._packing = packing
-        self._validation_rows = packing.rows(validation, backend)
+        self._accumulation = accumulation
+        self._whole = (accumulation.packing.row_length, accumulation.lanes)
+        self._validation = validation
         self._steps = steps
-        self._saving = False
+        self._health = health or Health(None)
         self._gradients_checked = False
-
-    # --- loss ---------------------------------------------------------------------------------
+        self._taken: list[float] = []  # losses since the last log
+        self._is_taken = True
 
     def get_train_dataloader(self) -> Any:
-        """The records of one step at a time, on every rank its share."""
-        loader = DataLoader(
-            self.train_dataset, batch_sampler=self._steps, collate_fn=self.data_collator
-        )
-        return self.accelerator.prepare(loader)
+        """The records of one step at a time, on every rank its share.
+
+        The loader is a step ahead, so that a step's rows are packed while the one before computes.
+        """
+
+        def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
+            batch = _records(examples)
+            return batch | {"ahead": self._accumulation.ahead(batch["records"])}
+
+        share = RankShare(self._steps, rank=ranks.rank(), num_ranks=ranks.num_ranks())
+        # Not prepared by accelerate: that would deal out whole steps, and look for tensors to move.
+        return StepLoader(self.train_dataset, batch_sampler=share, collate_fn=collate)
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """All rows of one step, forward and backward; the mean loss over its supervised tokens."""
-        started = time.perf_counter()
+        """All rows of one step, forward and backward; the mean loss over its supervised tokens.
+
+        A step that must not update anything leaves no gradients, and its loss is given as 0.
+        """
+        started = time.perf_counter(), time.process_time()
         model.train()
-        rows = self._packing.rows(inputs["records"], self._backend)
-        counts = [[len(row.targets), row.num_tokens] for row in rows]
-        num_supervised, num_tokens = self._sum_over_ranks(
-            torch.tensor(counts, device=self.args.device).sum(0)
-        ).tolist()
-        loss = torch.zeros((), device=self.args.device)
-        for row in rows:
-            part = self._backend.loss_sum(row.to(self.args.device)) / num_supervised
-            self.accelerator.backward(part)
-            loss += part.detach()
-        loss = self._sum_over_ranks(loss)
-        self._sum_gradients(model)
-        if not torch.isfinite(loss):
-            raise _not_finite(self.state.global_step + 1, f"the loss is {float(loss)}")
+        records = inputs["records"]
+        counts = ranks.sum_over_ranks(torch.tensor(_counts(records)))
+        num_supervised, num_tokens, pairs = counts.tolist()
+        loss = self._accumulation.backward(
+            records, scale=1 / max(num_supervised, 1), ahead=inputs.get("ahead")
+        )
+        loss = ranks.sum_over_ranks(loss)
+        if not self.is_sharded:
+            ranks.sum_gradients(model.parameters())
+        self._is_taken = self._may_update(model, float(loss), num_supervised, inputs)
+        if not self._is_taken:
+            model.zero_grad(set_to_none=True)
+            return torch.zeros_like(loss)
         if not self._gradients_checked:
             check_gradients(self.accelerator.unwrap_model(model))
             self._gradients_checked = True
         self.counters.tokens += num_tokens
         self.counters.supervised_tokens += num_supervised
+        self.counters.pairs += pairs
         self.counters.loss += float(loss)
-        self.counters.seconds += time.perf_counter() - started
+        self._taken.append(float(loss))
+        self.counters.seconds += time.perf_counter() - started[0]
+        self.counters.cpu_seconds += time.process_time() - started[1]
         return loss
 
-    def _sum_gradients(self, model: Any) -> None:
-        """Adds up the gradients of all ranks: rows don't pass through the wrapper that would."""
-        if self.accelerator.num_processes > 1:
-            for p in model.parameters():
-                if p.requires_grad:
-                    own = torch.zeros_like(p) if p.grad is None else p.grad
-                    p.grad = self._sum_over_ranks(own)
+    def _may_update(
+        self, model: Any, loss: float, num_supervised: int, inputs: dict[str, Any]
+    ) -> bool:
+        """Whether a step may update the weights; every rank says the same."""
+        step, origins = self.state.global_step + 1, inputs["origins"]
+        flags = [
+            not are_finite(p.grad for p in model.parameters()),
+            spike_score(loss, self.counters.recent) > SPIKE,
+        ]
+        told = ranks.sum_over_ranks(torch.tensor(flags, dtype=torch.int32))
+        is_infinite, is_spike = told.tolist()
+        fault = fault_of(loss, num_supervised, gradient_is_finite=not is_infinite)
+        if not fault:
+            self._health.accept(
+                step,
+                loss,
+                self.counters,
+                is_spike=bool(is_spike),
+                rows=lambda: ranks.gathered(origins),
+            )
+            return True
+        self._health.refuse(
+            step,
+            fault,
+            self.counters,
+            rows=lambda: ranks.gathered(origins),
+            alone=None
+            if self.is_sharded
+            else lambda: ranks.gathered(self._not_finite_alone(inputs)),
+        )
+        return False
 
-    def _sum_over_ranks(self, x: Tensor) -> Tensor:
-        total: Tensor = self.accelerator.reduce(x, reduction="sum")
-        return total
+    def _not_finite_alone(self, inputs: dict[str, Any]) -> list[str]:
+        """The rows that alone have a loss that is not finite, or else such a gradient."""
+        rows = list(zip(inputs["records"], inputs["origins"], strict=True))
+        self.model.eval()
+        losses = [(self._accumulation.loss_sum([record]), origin) for record, origin in rows]
+        self.model.train()
+        guilty = [origin for loss, origin in losses if not math.isfinite(loss)]
+        if guilty:
+            return guilty
+        for record, origin in rows:
+            self._accumulation.backward([record], scale=1.0)
+            if not are_finite(p.grad for p in self.model.parameters()):
+                guilty.append(origin)
+        return guilty
 
-    # --- evaluation ---------------------------------------------------------------------------
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Hands on what is logged; the loss is the mean of the steps that were taken."""
+        if "loss" in logs:
+            del logs["loss"]
+            if self._taken:
+                logs = {"loss": sum(self._taken) / len(self._taken), **logs}
+                self._taken = []
+            if not self._is_taken:
+                logs.pop("grad_norm", None)
+        super().log(logs, start_time)
 
     def evaluate(
         self,
@@ -166,13 +169,11 @@ class BurnishTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """The mean validation loss over tokens, by the same code as the training loss."""
         self.model.eval()
-        rows = self._validation_rows
-        total = 0.0
-        with torch.no_grad():
-            for row in track(rows, "validate", total=len(rows), unit="rows"):
-                total += float(self._backend.loss_sum(row.to(self.args.device)))
+        with self.stop.leaving(is_allowed=ranks.num_ranks() == 1):
+            own = self._accumulation.loss_sum(self._own_validation())
+        total = float(ranks.sum_over_ranks(torch.tensor(own, dtype=torch.float64)))
         self._gradients_checked = False
-        count = max(sum(len(row.targets) for row in rows), 1)
+        count = max(_count_supervised(self._validation), 1)
         metrics = {f"{metric_key_prefix}_loss": total / count}
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(
@@ -180,50 +181,48 @@ class BurnishTrainer(Trainer):  # type: ignore[misc]
         )
         return metrics
 
-    # --- checkpoints --------------------------------------------------------------------------
+    def loop_state(self) -> dict[str, Any]:
+        """How far rows were shortened for want of memory, and the losses since the last log."""
+        now = (self._accumulation.packing.row_length, self._accumulation.lanes)
+        return {"shortened": None if now == self._whole else now, "taken": self._taken}
 
-    def _get_output_dir(self, trial: Any) -> str:
-        root: str = super()._get_output_dir(trial)
-        return str(Path(root) / checkpoint.INCOMPLETE) if self._saving else root
+    def restore_loop(self, state: dict[str, Any]) -> None:
+        """Takes up what `loop_state` gave: the same sums in the same order."""
+        self._taken = list(state["taken"])
+        if state["shortened"]:
+            length, lanes = state["shortened"]
+            length = min(length, self._whole[0])
+            self._accumulation.packing = replace(self._accumulation.packing, row_length=length)
+            self._accumulation.lanes = min(lanes, self._whole[1])
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        root = Path(self.args.output_dir)
-        beside = root / checkpoint.INCOMPLETE
-        if self.args.should_save:
-            shutil.rmtree(beside, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self._saving = True
-        try:
-            super()._save_checkpoint(model, trial)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
-        finally:
-            self._saving = False
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            folder = beside / f"checkpoint-{self.state.global_step}"
-            (folder / COUNTERS).write_text(json.dumps(asdict(self.counters)), encoding="utf-8")
-            checkpoint.publish(folder, root)
-            shutil.rmtree(beside, ignore_errors=True)
-            checkpoint.prune(root, keep=self._keep, best_step=self.state.best_global_step)
-        self._point_at_best()
-        self.accelerator.wait_for_everyone()
+    def begin_epoch(self, number: int) -> None:
+        """Chooses the order of an epoch, which starts from 0."""
+        self._steps.set_epoch(number)
 
-    def _load_best_model(self) -> None:
-        self._point_at_best()
-        super()._load_best_model()
+    @property
+    def backend_name(self) -> str:
+        """What computes the rows."""
+        return self._accumulation.backend_name
 
-    def _point_at_best(self) -> None:
-        """Corrects the path of the best checkpoint, which stock code took while it was beside."""
-        if self.state.best_global_step:
-            best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
-            self.state.best_model_checkpoint = str(best)
+    def _own_validation(self) -> list[Record]:
+        """The validation records that are this rank's to look at."""
+        shares = deal([len(ids) for ids, _ in self._validation], ranks.num_ranks())
+        return [self._validation[place] for place in shares[ranks.rank()]]
 
-    def restore_counters(self, folder: Path) -> None:
-        """Takes up the counters that a checkpoint was saved with."""
-        self.counters = Counters(**json.loads((folder / COUNTERS).read_text(encoding="utf-8")))
+
+def _count_supervised(records: Sequence[Record]) -> int:
+    """How many tokens of the records carry loss; the first of a record can't be predicted."""
+    return sum(label != IGNORE_INDEX for _, labels in records for label in labels[1:])
+
+
+def _counts(records: Sequence[Record]) -> list[int]:
+    """Supervised tokens, tokens, and pairs of a token with one that it sees."""
+    lengths = [len(ids) for ids, _ in records]
+    return [_count_supervised(records), sum(lengths), sum(n * (n + 1) // 2 for n in lengths)]
 
 
 def _records(examples: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"records": [(example["input_ids"], example["labels"]) for example in examples]}
+    return {
+        "records": [(example["input_ids"], example["labels"]) for example in examples],
+        "origins": [example.get("origin", "a row of unknown origin") for example in examples],
+    }

@@ -169,3 +169,8 @@ def _mask_future(scores: Tensor, block: _Block) -> None:
 @lru_cache(maxsize=256)
 def _future(size: int, device: torch.device) -> Tensor:
     return torch.ones(size, size, dtype=torch.bool, device=device).triu_(1)
+
+
+def forget_masks() -> None:
+    """Empties the cache of masks, in which tensors of a trial without data must not stay."""
+    _future.cache_clear()

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from burnish.training.llama.int8 import Int8Weight, product, round_rows
+
 
 @dataclass(frozen=True, slots=True)
 class Update:
@@ -34,12 +36,12 @@ class Stack:
     """Frozen layers of one input, whose results stand side by side.
 
     Attributes:
-        weights: [out_i, in] of each layer: the model's own, never copied.
+        weights: [out_i, in] of each layer: the model's own, never copied; or rounded to 8 bits.
         bias: [out] of all layers, if any has one.
         updates: of the layers that are adapted.
     """
 
-    weights: tuple[Tensor, ...]
+    weights: tuple[Tensor | Int8Weight, ...]
     bias: Tensor | None
     updates: tuple[Update, ...]
 
@@ -51,8 +53,7 @@ Pair = tuple[Tensor, Tensor]
 def stack_forward(x: Tensor, stack: Stack, pairs: list[Pair]) -> tuple[Tensor, list[Tensor]]:
     """The result y [T, out], and u_i = x A_iᵀ [T, r] of every update for the backward pass."""
     y = x.new_empty(len(x), sum(map(len, stack.weights)))
-    for weight, part in zip(stack.weights, _parts(y, stack), strict=True):
-        torch.mm(x, weight.T, out=part)
+    _through_weights(x, stack, y)
     if stack.bias is not None:
         y += stack.bias
     us = [x @ a.T for a, _ in pairs]
@@ -87,12 +88,26 @@ def stack_backward(
     return dx, gradients
 
 
+def _through_weights(x: Tensor, stack: Stack, y: Tensor) -> None:
+    """The products x Wᵀ of all layers, into their columns of y."""
+    rounded = round_rows(x) if isinstance(stack.weights[0], Int8Weight) else None
+    for weight, part in zip(stack.weights, _parts(y, stack), strict=True):
+        if isinstance(weight, Tensor):
+            torch.mm(x, weight.T, out=part)
+        elif rounded is not None:
+            part.copy_(product(rounded, weight.by_rows, y.dtype))
+
+
 def _back_through_weights(dy: Tensor, stack: Stack) -> Tensor:
     """The product dy W, summed over the layers."""
-    first, *others = zip(stack.weights, _parts(dy, stack), strict=True)
-    dx = first[1] @ first[0]
-    for weight, part in others:
-        dx.addmm_(part, weight)
+    dx: Tensor | None = None
+    for weight, part in zip(stack.weights, _parts(dy, stack), strict=True):
+        if isinstance(weight, Int8Weight):
+            more = product(round_rows(part), weight.by_columns, dy.dtype)
+            dx = more if dx is None else dx.add_(more)
+        else:
+            dx = part @ weight if dx is None else dx.addmm_(part, weight)
+    assert dx is not None
     return dx
 
 

@@ -6,13 +6,14 @@ with the model's own forward and backward (backends.py) decides whether it compu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from burnish.scoring import plain_head_decoder
+from burnish.training.llama.int8 import round_weight
 from burnish.training.llama.layer import Frozen, Rotation, layer
 from burnish.training.llama.linear import Stack, Update
 from burnish.training.llama.pointwise import rms_norm, rms_norm_backward, wide
@@ -61,6 +62,11 @@ class LlamaLike:
         head, bias = self.head
         return cross_entropy_sum(hidden, head, row.targets, bias=bias, terms=terms)
 
+    def in_8_bits(self) -> LlamaLike:
+        """The same with the weights of its layers rounded to 8 bits, for approximate products."""
+        layers = tuple((_rounded(frozen), updates) for frozen, updates in self.layers)
+        return replace(self, layers=layers)
+
     def _rotation(self, x: Tensor, position_ids: Tensor) -> Rotation:
         with torch.no_grad():
             # In the wide type, whatever the model's: the rotation itself rounds once.
@@ -69,6 +75,17 @@ class LlamaLike:
         cos, sin = cos[0, :, None, :half], sin[0, :, None, :half]
         scale = self.layers[0][0].width ** -0.5
         return Rotation(cos, sin, cos * scale, sin * scale)
+
+
+def _rounded(frozen: Frozen) -> Frozen:
+    stacks = {name: getattr(frozen, name) for name in ("qkv", "o", "gate_up", "down")}
+    return replace(
+        frozen,
+        **{
+            name: replace(stack, weights=tuple(map(round_weight, stack.weights)))
+            for name, stack in stacks.items()
+        },
+    )
 
 
 class _FinalNorm(torch.autograd.Function):
@@ -90,6 +107,7 @@ def read_model(model: Any) -> LlamaLike:
     Raises:
         Unfit: the model, its adapter or its weights are not what the fast path computes.
     """
+    _require(hasattr(model, "get_base_model"), "weights of the model itself learn")
     base = model.get_base_model()
     body: Any = getattr(base, "model", None)
     _require(hasattr(body, "layers") and hasattr(body, "rotary_emb"), "it has no Llama-like body")

@@ -1,0 +1,212 @@
+"""Every training method on every width of base: does it train, save, resume and merge?
+
+    benchmarks/methods.py                  the table of methods, and that of optimizers
+    benchmarks/methods.py --only DoRA full some of them
+
+The model is the embedded default; the data are eight made-up rows, so that a cell takes less than a
+minute. A cell trains 20 steps, throws away what came after step 10, goes on from there, and merges.
+It shows the loss over all rows before and after, seconds a step, peak memory, whether the resumed
+run ended in the same bytes, and the largest difference of a logit after merging; or why burnish
+refuses it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+WIDTHS = {
+    "fp32": ["train.bf16=false"],
+    "bf16": ["train.bf16=true"],
+    "8-bit": ["train.bf16=false", "model.load_in_8bit=true"],
+    "4-bit": ["train.bf16=false", "model.load_in_4bit=true"],
+}
+
+SLOW = "train.learning_rate=3e-5"
+
+METHODS: dict[str, list[str]] = {
+    "LoRA": [],
+    "rsLoRA": ["train.lora.use_rslora=true"],
+    "DoRA": ["train.lora.use_dora=true"],
+    "PiSSA": ["train.lora.init_lora_weights=pissa"],
+    "PiSSA, 16 iterations": ["train.lora.init_lora_weights=pissa_niter_16"],
+    "OLoRA": ["train.lora.init_lora_weights=olora"],
+    "orthogonal": ["train.lora.init_lora_weights=orthogonal"],
+    "LoftQ": ["train.lora.init_lora_weights=loftq"],
+    "LoRA+": ["train.lora.loraplus_lr_ratio=16", "train.learning_rate=1e-4"],
+    "NEFTune": ["train.neftune_noise_alpha=5"],
+    "dropout": ["train.lora.lora_dropout=0.05"],
+    "new tokens": ["model.new_tokens=[burnish, adapters]"],
+    "freeze, 2 layers": ["train.method=freeze", SLOW],
+    "full": ["train.method=full", SLOW],
+}
+
+OPTIMIZERS: dict[str, list[str]] = {
+    "adamw_torch": ["train.optim=adamw_torch"],
+    "adamw_torch_fused": [],
+    "adamw_bnb_8bit": ["train.optim=adamw_bnb_8bit"],
+    "paged_adamw_32bit": ["train.optim=paged_adamw_32bit"],
+    "paged_adamw_8bit": ["train.optim=paged_adamw_8bit"],
+    "lion_32bit": ["train.optim=lion_32bit", SLOW],
+    "lion_8bit": ["train.optim=lion_8bit", SLOW],
+    "adafactor": ["train.optim=adafactor"],
+    "sgd": ["train.optim=sgd", "train.learning_rate=0.1"],
+    "muon": ["train.optim=muon"],
+    "full, adamw_torch_fused": ["train.method=full", SLOW],
+    "full, adamw_bnb_8bit": ["train.method=full", "train.optim=adamw_bnb_8bit", SLOW],
+    "full, adafactor": ["train.method=full", "train.optim=adafactor", SLOW],
+    "full, muon": ["train.method=full", "train.optim=muon", SLOW],
+    "full, galore_adamw": ["train.method=full", "train.optim=galore_adamw", SLOW],
+    "full, apollo_adamw": ["train.method=full", "train.optim=apollo_adamw", SLOW],
+}
+
+RECIPE = """\
+run_dir: {folder}/run
+data: {{sources: [{{path: {folder}/rows.json}}]}}
+clean: {{drop_near_duplicates: false}}
+prepare: {{validation_size: 0, test_size: 0}}
+train:
+  max_steps: 20
+  per_device_train_batch_size: 4
+  gradient_accumulation_steps: 1
+  lr_scheduler_type: constant
+  warmup_ratio: 0
+  logging_steps: 1
+  eval_strategy: "no"
+  save_strategy: steps
+  save_steps: 10
+  load_best_model_at_end: false
+  seed: 0
+"""
+
+ROWS = [
+    ("What does burnish do?", "It tunes language models, from raw files to a server."),
+    ("How are adapters merged?", "In float32 on the original base, and the result is checked."),
+    ("Name a river of Europe.", "The Danube flows through ten countries."),
+    ("How many legs has an ant?", "An ant has six legs, as all insects do."),
+    ("What is a row?", "A question with its answer, as one line of a file."),
+    ("Why is the sky blue?", "Air scatters short waves of light more than long ones."),
+    ("When do adapters help?", "When memory is short, or many tasks share one base."),
+    ("What is seven times eight?", "Seven times eight is fifty-six."),
+]
+
+
+def main() -> int:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", help="methods or optimizers by name")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        print(json.dumps(cell(Path(options.cell))))
+        return 0
+    print(f"| method | {' | '.join(WIDTHS)} |\n|---|{'---|' * len(WIDTHS)}", flush=True)
+    for name, settings in METHODS.items():
+        if not options.only or name in options.only:
+            row = [show(run_cell([*width, *settings])) for width in WIDTHS.values()]
+            print(f"| {name} | {' | '.join(row)} |", flush=True)
+    print("\n| optimizer, fp32 | |\n|---|---|", flush=True)
+    for name, settings in OPTIMIZERS.items():
+        if not options.only or name in options.only:
+            print(f"| {name} | {show(run_cell([*WIDTHS['fp32'], *settings]))} |", flush=True)
+    return 0
+
+
+def run_cell(settings: list[str]) -> dict[str, Any]:
+    """What became of a recipe, tried in a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = [{"instruction": q, "output": a} for q, a in ROWS]
+        (Path(scratch) / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+        text = RECIPE.format(folder=scratch)
+        (Path(scratch) / "recipe.yaml").write_text(text, encoding="utf-8")
+        (Path(scratch) / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, __file__, "--cell", scratch],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1:]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def show(found: dict[str, Any]) -> str:
+    """A cell in words."""
+    if "failed" in found:
+        return f"FAILED {found['failed']}"
+    if "refused" in found:
+        return f"refused: {found['refused']}"
+    same = "same bytes" if found["resumed"] else "OTHER BYTES"
+    return (
+        f"{found['first']:.3f} → {found['last']:.3f}, {found['seconds']:.2f} s, "
+        f"{found['peak']:.2f} GiB, {same}, {found['difference']:.0e}"
+    )
+
+
+def cell(folder: Path) -> dict[str, Any]:
+    """Trains, resumes and merges the recipe in a folder."""
+    from burnish.errors import BurnishError
+    from burnish.pipeline import run_stage
+    from burnish.recipe_file import load_recipe
+    from burnish.run_dir import RunDir
+
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    try:
+        loaded = load_recipe(folder / "recipe.yaml", settings)
+        for stage in ("clean", "prepare"):
+            run_stage(stage, loaded)
+        report = run_stage("train", loaded)
+        run = RunDir(loaded.run_dir)
+        losses = by_step(run)
+        whole = hashes(run)
+        shutil.rmtree(run.checkpoints / "checkpoint-20")
+        shutil.rmtree(run.trained)
+        # Called again with its files gone, the stage goes on from the checkpoint that is left.
+        run_stage("train", loaded)
+        merged = run_stage("merge", loaded)
+    except BurnishError as error:
+        return {"refused": str(error).replace("\n", " ")}
+    tokens = sum(map(len, prepared(run)))
+    return {
+        "first": sum(losses[:2]) / 2,
+        "last": sum(losses[-2:]) / 2,
+        "seconds": tokens / 2 / report["useful_tokens_per_second"],
+        "peak": report["peak_memory_gib"],
+        "resumed": hashes(run) == whole,
+        "difference": merged["max_logit_difference"],
+    }
+
+
+def by_step(run: Any) -> list[float]:
+    """The loss of each step; two steps are all rows."""
+    text = (run.folder("train") / "metrics.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+def hashes(run: Any) -> dict[str, str]:
+    """The sha256 of the trained weights."""
+    from burnish.run_dir import file_sha256
+
+    return {p.name: file_sha256(p) for p in sorted(run.trained.glob("*.safetensors"))}
+
+
+def prepared(run: Any) -> list[list[int]]:
+    """The prepared rows."""
+    from datasets import load_from_disk
+
+    return list(load_from_disk(str(run.split("train")))["input_ids"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Training in several processes, which existing engines start: torchrun, accelerate, Ray."""

@@ -1,0 +1,76 @@
+"""One rank: `python -m burnish.training.launch.rank JOB`, as the engines start it.
+
+It runs the stage function itself. The first rank speaks and writes for all; every rank leaves a
+note of how it has ended, and the launching process makes one message of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from burnish import progress
+from burnish.errors import BurnishError
+from burnish.exits import INTERRUPTED, refusal
+from burnish.run_dir import RunDir
+from burnish.training.launch.engine import end_with_parent
+from burnish.training.launch.job import Job, leave_note, parts_of, read_job
+
+
+def main(path: Path) -> None:
+    """Trains as the rank that the environment names, and ends the process."""
+    end_with_parent()
+    sys.exit(run_rank(read_job(path)))
+
+
+def run_rank(job: Job) -> int:
+    """Trains as the rank that the environment names; returns the exit code.
+
+    What is no error that a user can meet is noted, and raised.
+    """
+    from burnish.training import ranks
+    from burnish.training.train import train
+
+    number = int(os.environ.get("RANK", 0))
+    progress.stderr.quiet = number > 0
+    warnings.simplefilter("ignore", Warning if number else FutureWarning)
+    os.chdir(job.working_directory)
+    try:
+        ranks.join()
+        report = train(job.model, job.section, RunDir(job.run)).model_dump(mode="json")
+        ranks.leave()
+    except BurnishError as error:
+        leave_note(job.folder, number, error=parts_of(error))
+        return error.exit_code
+    except OSError as error:
+        leave_note(job.folder, number, error=parts_of(refusal(error)))
+        return BurnishError.exit_code
+    except KeyboardInterrupt:
+        leave_note(job.folder, number, exit_code=INTERRUPTED)
+        return INTERRUPTED
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+        leave_note(job.folder, number, exit_code=code)
+        return code
+    except RuntimeError as error:
+        is_lost = ranks.is_lost_connection(error)
+        leave_note(job.folder, number, is_lost=is_lost, error=None if is_lost else _bug(error))
+        if is_lost:
+            return 1
+        raise
+    except BaseException as error:
+        leave_note(job.folder, number, error=_bug(error))
+        raise
+    leave_note(job.folder, number, report=report)
+    return 0
+
+
+def _bug(error: BaseException) -> tuple[str, str, str]:
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return "train", f"{type(error).__name__}: {said}", "Its trace stands above."
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,173 @@
+"""Sweeps: what varies, which trials there are, and what their table says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+
+from burnish import sweeping
+from burnish.errors import RecipeError, RunError
+from burnish.recipe_file import load_recipe
+from burnish.sweeping import Axis, Trial, parse_axis, sweep
+from tests.conftest import write_recipe
+
+LOSSES = {1e-4: 2.5, 3e-4: 2.25, 1e-3: 3.0}
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_model):
+    text = f"""\
+run_dir: {{folder}}/run
+model: {{{{name_or_path: {tiny_model}}}}}
+data: {{{{sources: [{{{{path: {{data}}}}}}]}}}}
+prepare: {{{{max_length: 128, validation_size: 0.2, test_size: 0}}}}
+train: {{{{bf16: false, num_train_epochs: 1, lora: {{{{r: 2}}}}}}}}
+"""
+    return write_recipe(tmp_path, text)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Stands for the training processes; returns the settings that they were started with."""
+    seen = []
+
+    def pretend(job, trial):
+        seen.append(dict(trial.settings))
+        loss = LOSSES.get(trial.settings.get("train.learning_rate"), 9.0)
+        if loss == 3.0:
+            raise RunError(str(trial.folder), "training ended with code 2.", "See above.")
+        return {"validation/loss": loss, "steps": 3}
+
+    monkeypatch.setattr(sweeping, "_train", pretend)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "text, axis",
+    [
+        ("train.learning_rate=1e-4,3e-4", Axis("train.learning_rate", (1e-4, 3e-4))),
+        ("train.lora.r=8", Axis("train.lora.r", (8,))),
+        ("a.b = x , [q, v], true", Axis("a.b", ("x", ["q", "v"], True))),
+        ("a=1..8", Axis("a", low=1, high=8)),
+        ("a=1e-5..1e-3:log", Axis("a", low=1e-5, high=1e-3, log=True)),
+        ("a=../model,./other", Axis("a", ("../model", "./other"))),
+    ],
+)
+def test_an_axis_is_a_list_of_values_or_a_range(text, axis):
+    assert parse_axis(text) == axis
+
+
+@pytest.mark.parametrize(
+    "text", ["train.learning_rate", "=1,2", "a=", "a=8..1", "a=0..1:log", "a=x..y", "a=[1", "a=,"]
+)
+def test_what_is_no_axis_is_refused(text):
+    with pytest.raises(RecipeError) as caught:
+        parse_axis(text)
+    assert caught.value.where.startswith("--vary")
+
+
+def test_every_combination_is_trained_and_the_best_comes_first(recipe, trained):
+    report = sweep(recipe, [], ["train.learning_rate=1e-4,3e-4", "train.lora.r=2,4"])
+    assert trained == [
+        {"train.learning_rate": rate, "train.lora.r": r} for rate in (1e-4, 3e-4) for r in (2, 4)
+    ]
+    assert [row["validation/loss"] for row in report["trials"]] == [2.25, 2.25, 2.5, 2.5]
+    assert report["best"] == ["--set train.learning_rate=0.0003", "--set train.lora.r=2"]
+    lines = (recipe.parent / "run/sweep/sweep.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("| train.learning_rate | train.lora.r | validation loss |")
+    assert lines[2].startswith("| 0.0003 | 2 | 2.25 |")
+    assert len(lines) == 2 + 4
+
+
+def test_a_trial_begins_with_links_to_what_the_run_has_prepared(recipe, trained):
+    sweep(recipe, [], ["train.learning_rate=1e-4"])
+    run = recipe.parent / "run"
+    trial = run / "sweep" / "learning_rate=0.0001"
+    for name in ("1-clean/conversations.jsonl", "2-prepare/prompts.json"):
+        assert (trial / name).samefile(run / name)
+    stages = json.loads((trial / "manifest.json").read_text(encoding="utf-8"))["stages"]
+    assert list(stages) == ["clean", "prepare"]
+
+
+def test_what_a_setting_changes_is_done_again_in_the_trial_alone(recipe, trained):
+    sweep(recipe, [], ["prepare.max_length=64,128"])
+    run = recipe.parent / "run"
+    shorter, same = (run / "sweep" / f"max_length={n}" / "2-prepare/audit.json" for n in (64, 128))
+    assert same.samefile(run / "2-prepare/audit.json")
+    assert not shorter.samefile(run / "2-prepare/audit.json")
+
+
+def test_a_trial_that_fails_is_in_the_table_and_the_others_go_on(recipe, trained):
+    report = sweep(recipe, [], ["train.learning_rate=1e-3,1e-4"])
+    assert [row.get("validation/loss") for row in report["trials"]] == [2.5, None]
+    assert "training ended with code 2" in report["trials"][1]["failed"]
+    assert report["best"] == ["--set train.learning_rate=0.0001"]
+
+
+def test_where_all_fail_the_sweep_does(recipe, trained):
+    with pytest.raises(RunError, match="no trial succeeded"):
+        sweep(recipe, [], ["train.learning_rate=1e-3"])
+
+
+@pytest.mark.parametrize(
+    "vary, where",
+    [
+        ([], "--vary"),
+        (["train.learning_rate=1e-4", "train.learning_rate=2e-4"], "--vary train.learning_rate"),
+        (["train.learning_rate=1e-5..1e-3"], "--vary"),
+        (["train.learning_rte=1"], "--set train.learning_rte"),
+        (["train.lora.r=2,none"], "--set train.lora.r"),
+    ],
+    ids=str,
+)
+def test_faults_are_found_before_anything_is_run(recipe, trained, vary, where):
+    with pytest.raises(RecipeError) as caught:
+        sweep(recipe, [], vary)
+    assert caught.value.where.startswith(where)
+    assert trained == []
+    assert not (recipe.parent / "run").exists()
+
+
+def test_names_of_folders_are_readable_and_distinct():
+    names = [
+        sweeping._name({"train.lora.r": 8, "train.learning_rate": 1e-4}),
+        sweeping._name({"model.name_or_path": "a/b"}),
+        sweeping._name({"model.name_or_path": "a:b"}),
+        sweeping._name({"train.report_to": ["x" * 200]}),
+    ]
+    assert names[0] == "r=8,learning_rate=0.0001"
+    assert len(set(names)) == 4
+    assert all("/" not in name and len(name) < 80 for name in names)
+
+
+def test_the_settings_of_a_trial_are_read_back_as_they_were(recipe, tmp_path):
+    settings = {"train.learning_rate": 1e-5, "train.lora.target_modules": ["q_proj", "v_proj"]}
+    loaded = load_recipe(recipe, Trial(settings, tmp_path / "a b").overrides)
+    assert loaded.recipe.train.learning_rate == 1e-5
+    assert loaded.recipe.train.lora.target_modules == ["q_proj", "v_proj"]
+    assert loaded.run_dir == tmp_path / "a b"
+
+
+def test_a_search_draws_from_ranges_and_draws_the_same_again(recipe, trained):
+    if importlib.util.find_spec("optuna") is None:
+        pytest.skip("needs optuna")
+    vary = ["train.learning_rate=1e-5..1e-3:log", "train.lora.r=2..8", "train.seed=1,2"]
+    sweep(recipe, [], vary, search=4)
+    first = list(trained)
+    assert len(first) == 4
+    assert all(1e-5 <= s["train.learning_rate"] <= 1e-3 for s in first)
+    assert all(s["train.lora.r"] in range(2, 9) and s["train.seed"] in (1, 2) for s in first)
+    trained.clear()
+    sweep(recipe, [], vary, search=5)
+    assert trained[:4] == first
+
+
+def test_trials_train_in_processes_of_their_own_and_only_once(recipe, capfd):
+    report = sweep(recipe, [], ["train.learning_rate=1e-4,1e-2"])
+    assert report["trials"][0]["train.learning_rate"] == 1e-2
+    assert {row["steps"] for row in report["trials"]} == {4}
+    capfd.readouterr()
+    assert sweep(recipe, [], ["train.learning_rate=1e-4,1e-2"]) == report
+    assert capfd.readouterr().err.count("train: unchanged") == 2
