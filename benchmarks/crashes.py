@@ -53,6 +53,7 @@ train:
   save_steps: 5
   save_total_limit: 2
   logging_steps: 3
+  gradient_checkpointing: false
   bf16: false
 """
 
@@ -241,6 +242,7 @@ def kills(folder: Path, trials: int, seed: int) -> list[str]:
         else:
             hit[phase] += 1
         problem = resumed(recipe, run, expected, folder / "resumed.log")
+        print(f"{trial:3} {phase:<10} {code} {problem or 'same adapter'}", flush=True)
         if problem:
             failures.append(f"trial {trial}, killed in {phase}: {problem}")
     show({"killed in": ["runs"]} | {phase: [count] for phase, count in sorted(hit.items())})
@@ -264,6 +266,7 @@ def kill_once(
         while board.entered(within) < number and time.monotonic() < deadline:
             if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 break
+            time.sleep(0.0005)
         time.sleep(chance.uniform(0, {"checkpoint": 0.03, "evaluation": 0.01}.get(within, 0.002)))
     os.kill(child, signal.SIGKILL)
     code = ended(child)
@@ -377,6 +380,7 @@ def signals(folder: Path, trials: int, seed: int) -> list[str]:
             launched(recipe, run, folder, None)
             problem = "" if sha256(run) == expected else "another adapter after the resume"
         seconds.append(took)
+        print(f"{trial:3} {took:5.2f} s {problem or 'same adapter'}", flush=True)
         if problem:
             failures.append(f"trial {trial}, {plan}: {problem}")
     show({"": ["trials", "longest, s"], "SIGTERM": [trials, round(max(seconds), 2)]})

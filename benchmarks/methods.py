@@ -2,12 +2,13 @@
 
     benchmarks/methods.py                  the table of methods, and that of optimizers
     benchmarks/methods.py --only DoRA full some of them
+    benchmarks/methods.py --widths bf16    some columns
 
-The model is the embedded default; the data are eight made-up rows, so that a cell takes less than a
-minute. A cell trains 20 steps, throws away what came after step 10, goes on from there, and merges.
-It shows the loss over all rows before and after, seconds a step, peak memory, whether the resumed
-run ended in the same bytes, and the largest difference of a logit after merging; or why burnish
-refuses it.
+The model is the embedded default; the data are four made-up rows, so that a cell takes a minute of
+the processor. A cell trains 20 steps, throws away what came after step 10, goes on from there, and
+merges. It shows the loss over all rows before and after, CPU-seconds a step, peak memory, whether
+the resumed run ended in the same bytes, and the largest difference of a logit after merging; or why
+burnish refuses it.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ clean: {{drop_near_duplicates: false}}
 prepare: {{validation_size: 0, test_size: 0}}
 train:
   max_steps: 20
-  per_device_train_batch_size: 4
+  per_device_train_batch_size: 2
   gradient_accumulation_steps: 1
   lr_scheduler_type: constant
   warmup_ratio: 0
@@ -83,6 +84,7 @@ train:
   save_strategy: steps
   save_steps: 10
   load_best_model_at_end: false
+  gradient_checkpointing: false
   seed: 0
 """
 
@@ -91,10 +93,6 @@ ROWS = [
     ("How are adapters merged?", "In float32 on the original base, and the result is checked."),
     ("Name a river of Europe.", "The Danube flows through ten countries."),
     ("How many legs has an ant?", "An ant has six legs, as all insects do."),
-    ("What is a row?", "A question with its answer, as one line of a file."),
-    ("Why is the sky blue?", "Air scatters short waves of light more than long ones."),
-    ("When do adapters help?", "When memory is short, or many tasks share one base."),
-    ("What is seven times eight?", "Seven times eight is fifty-six."),
 ]
 
 
@@ -102,21 +100,27 @@ def main() -> int:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", help="methods or optimizers by name")
+    parser.add_argument("--widths", nargs="*", default=list(WIDTHS), choices=list(WIDTHS))
     parser.add_argument("--cell", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:
         print(json.dumps(cell(Path(options.cell))))
         return 0
-    print(f"| method | {' | '.join(WIDTHS)} |\n|---|{'---|' * len(WIDTHS)}", flush=True)
-    for name, settings in METHODS.items():
-        if not options.only or name in options.only:
-            row = [show(run_cell([*width, *settings])) for width in WIDTHS.values()]
-            print(f"| {name} | {' | '.join(row)} |", flush=True)
-    print("\n| optimizer, fp32 | |\n|---|---|", flush=True)
-    for name, settings in OPTIMIZERS.items():
-        if not options.only or name in options.only:
-            print(f"| {name} | {show(run_cell([*WIDTHS['fp32'], *settings]))} |", flush=True)
+    table("method", METHODS, options.widths, options.only)
+    if "fp32" in options.widths:
+        table("optimizer", OPTIMIZERS, ["fp32"], options.only)
     return 0
+
+
+def table(what: str, rows: dict[str, list[str]], widths: list[str], only: list[str] | None) -> None:
+    """Prints a table, a row when it is ready."""
+    chosen = {name: settings for name, settings in rows.items() if not only or name in only}
+    if chosen:
+        print(f"| {what} | {' | '.join(widths)} |\n|---|{'---|' * len(widths)}", flush=True)
+    for name, settings in chosen.items():
+        row = [show(run_cell([*WIDTHS[width], *settings])) for width in widths]
+        print(f"| {name} | {' | '.join(row)} |", flush=True)
+    print()
 
 
 def run_cell(settings: list[str]) -> dict[str, Any]:
@@ -169,6 +173,7 @@ def cell(folder: Path) -> dict[str, Any]:
         run = RunDir(loaded.run_dir)
         losses = by_step(run)
         whole = hashes(run)
+        seconds = cpu_seconds(run.checkpoints / "checkpoint-20")
         shutil.rmtree(run.checkpoints / "checkpoint-20")
         shutil.rmtree(run.trained)
         # Called again with its files gone, the stage goes on from the checkpoint that is left.
@@ -176,11 +181,10 @@ def cell(folder: Path) -> dict[str, Any]:
         merged = run_stage("merge", loaded)
     except BurnishError as error:
         return {"refused": str(error).replace("\n", " ")}
-    tokens = sum(map(len, prepared(run)))
     return {
         "first": sum(losses[:2]) / 2,
         "last": sum(losses[-2:]) / 2,
-        "seconds": tokens / 2 / report["useful_tokens_per_second"],
+        "seconds": seconds / 20,
         "peak": report["peak_memory_gib"],
         "resumed": hashes(run) == whole,
         "difference": merged["max_logit_difference"],
@@ -201,11 +205,10 @@ def hashes(run: Any) -> dict[str, str]:
     return {p.name: file_sha256(p) for p in sorted(run.trained.glob("*.safetensors"))}
 
 
-def prepared(run: Any) -> list[list[int]]:
-    """The prepared rows."""
-    from datasets import load_from_disk
-
-    return list(load_from_disk(str(run.split("train")))["input_ids"])
+def cpu_seconds(checkpoint: Path) -> float:
+    """What all steps took of the processor."""
+    record = json.loads((checkpoint / "resume.json").read_text(encoding="utf-8"))
+    return float(record["counters"]["cpu_seconds"])
 
 
 if __name__ == "__main__":

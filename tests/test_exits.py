@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from burnish.errors import DataError
-from burnish.exits import STOPPED, interruptible, refusal, run_command
+from burnish.exits import STOPPED, refusal, run_command
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +57,13 @@ def test_debug_lets_an_error_through_with_its_trace(error, capsys):
             errno.EROFS,
             "run",
             "run: the operating system says: Read-only file system.\n"
-            "  See whose it is and whether it may be written, or choose another place.",
+            "  See whose it is and who may read and write it, or choose another place.",
         ),
         (
             errno.EACCES,
             "run",
             "run: the operating system says: Permission denied.\n"
-            "  See whose it is and whether it may be written, or choose another place.",
+            "  See whose it is and who may read and write it, or choose another place.",
         ),
         (
             errno.ENAMETOOLONG,
@@ -100,18 +100,6 @@ def test_an_interruption_says_that_what_is_finished_stays(capsys, code):
 def test_an_interruption_that_the_command_line_does_not_answer_ends_alike(capsys):
     assert ends(raises(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == STOPPED
-
-
-@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
-def test_while_modules_load_ctrl_c_is_answered_otherwise_unless_it_is_ignored(before):
-    of_the_tests = signal.signal(signal.SIGINT, before)
-    try:
-        with interruptible():
-            within = signal.getsignal(signal.SIGINT)
-        assert (within is before) == (before is signal.SIG_IGN)
-        assert signal.getsignal(signal.SIGINT) is before
-    finally:
-        signal.signal(signal.SIGINT, of_the_tests)
 
 
 def test_a_command_that_is_done_says_nothing_more(capsys):

@@ -65,6 +65,14 @@ def test_only_the_data_must_be_given():
             "loftq.",
         ),
         (
+            {
+                "model": {"load_in_4bit": True},
+                "train": {"lora": {"init_lora_weights": "orthogonal"}},
+            },
+            "train.lora.init_lora_weights: orthogonal makes A and B in the type of the base's "
+            "weights, which are integers with model.load_in_4bit. Set init_lora_weights: true.",
+        ),
+        (
             {"train": {"lora": {"init_lora_weights": "loftq"}}},
             "train.lora.init_lora_weights: loftq makes up for what 4 bits lose, and this base is "
             "whole or has 8. Set model.load_in_4bit: true, or init_lora_weights: true.",

@@ -312,3 +312,13 @@ def test_a_dumped_recipe_is_read_back_as_it_was(tmp_path_factory, text, number, 
     path = tmp_path_factory.mktemp("dumped") / "r.yaml"
     path.write_text(dump_recipe(recipe), encoding="utf-8", newline="")
     assert load_recipe(path).recipe == recipe
+
+
+def test_settings_of_two_sections_that_exclude_each_other_are_told_without_a_name(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "data: {sources: [{path: a.csv}]}\nmodel: {load_in_4bit: true}\ntrain: {method: full}\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith("recipe.yaml:1: train.method: full trains weights of")

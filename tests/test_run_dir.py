@@ -207,3 +207,10 @@ def test_every_stage_has_a_numbered_folder():
     run = RunDir(Path("run"))
     assert run.merged == Path("run/5-merge/model")
     assert run.split("test") == Path("run/2-prepare/test")
+
+
+def test_what_training_made_is_the_adapter_or_a_whole_model(tmp_path):
+    run = RunDir(tmp_path)
+    assert run.trained == run.adapter == tmp_path / "3-train" / "adapter"
+    run.trained_model.mkdir(parents=True)
+    assert run.trained == tmp_path / "3-train" / "model"

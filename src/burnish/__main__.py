@@ -1,15 +1,30 @@
-"""The command `burnish`, which is `python -m burnish`, too."""
+"""The command `burnish`, which is `python -m burnish`, too.
 
-from __future__ import annotations
+Ctrl-C is answered from the first moment on. While modules load it ends the process at once, for
+nothing has been begun: an exception would be shown with its trace there, or be swallowed by a
+module that tries an import.
+"""
 
-from burnish.exits import interruptible
+import os
+import signal
 
 
 def main() -> None:
-    """Loads the command line and runs it; Ctrl-C while it loads is one line, too."""
-    with interruptible():
-        from burnish.cli import main as run
+    """Loads the command line and runs it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else it is ignored, as behind nohup
+        signal.signal(signal.SIGINT, _end_at_once)
+    from burnish.cli import main as run
+
+    signal.signal(signal.SIGINT, before)
     run()
+
+
+def _end_at_once(number: int, _: object) -> None:
+    try:
+        os.write(2, b"stopped before anything was begun\n")
+    finally:  # even if stderr is closed
+        os._exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,12 @@ No file is left half written by any of them.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 
 from burnish.errors import BurnishError
@@ -32,7 +31,7 @@ GO_ON_LATER = 75
 
 STOPPED = "stopped: what is finished stays, and a rerun goes on from there\n"
 
-_NOT_ALLOWED = "See whose it is and whether it may be written, or choose another place."
+_NOT_ALLOWED = "See whose it is and who may read and write it, or choose another place."
 _REMEDIES = {
     errno.ENOSPC: "Make room on that disk and run it again: what is finished stays.",
     errno.EDQUOT: "Make room on that disk and run it again: what is finished stays.",
@@ -74,29 +73,6 @@ def run_command(command: Callable[[], None], *, debug: bool) -> None:
         if debug:
             raise
         _fail(refusal(error))
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """While modules load, Ctrl-C ends the process at once: nothing has been begun.
-
-    An exception would be shown with its trace there, or swallowed by a module that tries an import.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # ignored, as behind nohup
-        yield
-        return
-    signal.signal(signal.SIGINT, _end_at_once)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _end_at_once(number: int, _: FrameType | None) -> None:
-    with contextlib.suppress(OSError):  # stderr may be closed
-        os.write(2, STOPPED.encode())
-    os._exit(128 + number)
 
 
 def refusal(error: OSError) -> BurnishError:

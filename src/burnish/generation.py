@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -160,9 +161,15 @@ def until_stop(ids: Sequence[int], stop_ids: Sequence[int]) -> list[int]:
     return list(ids[:end])
 
 
-def decode(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+def decode(
+    ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, *, skip_special_tokens: bool = True
+) -> str:
     """The text of new ids, control tokens left out and blanks kept as they are."""
-    return str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    return str(
+        tokenizer.decode(
+            ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
+        )
+    )
 
 
 class TextStream:
@@ -173,8 +180,10 @@ class TextStream:
     stand before the new ones once, because some tokenizers drop the blank of a first token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, skip_special_tokens: bool = True
+    ) -> None:
+        self._decode = partial(decode, tokenizer=tokenizer, skip_special_tokens=skip_special_tokens)
         self._before: list[int] = []
         self._new: list[int] = []
 
@@ -194,5 +203,5 @@ class TextStream:
         return fresh
 
     def _fresh(self) -> str:
-        shown = decode(self._before, self._tokenizer)
-        return decode([*self._before, *self._new], self._tokenizer)[len(shown) :]
+        shown = self._decode(self._before)
+        return self._decode([*self._before, *self._new])[len(shown) :]

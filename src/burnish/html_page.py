@@ -25,22 +25,26 @@ h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 p.note { color: var(--dim); margin: .2rem 0 .8rem; }
 table { border-collapse: collapse; width: 100%; margin: .3rem 0; }
 th, td { padding: .25rem .6rem .25rem 0; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+  border-bottom: 1px solid var(--line); overflow-wrap: anywhere; min-width: 5.5rem; }
 th { font-weight: 600; color: var(--dim); }
+th.number, td.number, .bars td { min-width: 0; }
+.wide { overflow-x: auto; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .bars td { border: 0; padding-block: .1rem; vertical-align: middle; }
 .bars td.label { white-space: nowrap; width: 1%; }
 .bars td.number { width: 1%; }
-.bars span { display: block; height: .85rem; min-width: 1px; background: var(--bar);
+.bars span { display: block; height: .85rem; min-width: 2px; background: var(--bar);
   border-radius: 2px; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 0 2rem; }
+.pair { display: grid; gap: 0 2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); }
 details { background: var(--panel); border: 1px solid var(--line); border-radius: 6px;
   margin: .4rem 0; padding: .35rem .8rem; }
 summary { cursor: pointer; }
 summary b { font-variant-numeric: tabular-nums; }
 summary .dim { color: var(--dim); }
 .before { color: var(--gone); } .after { color: var(--bar); }
-.origin { white-space: nowrap; color: var(--dim); font-size: .9em; }
+.origin { overflow-wrap: anywhere; color: var(--dim); font-size: .9em; }
+td > .origin { display: inline-block; min-width: 8rem; }
 """
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -75,10 +79,15 @@ def bars(values: Iterable[tuple[str, int]]) -> str:
     most = max((value for _, value in listed), default=0) or 1
     rows = "".join(
         f'<tr><td class="label">{escape(label)}</td><td class="number">{value:,}</td>'
-        f'<td><span style="width:{100 * value / most:.1f}%"></span></td></tr>\n'
+        f"<td>{_bar(value / most)}</td></tr>\n"
         for label, value in listed
     )
     return f'<table class="bars">\n{rows}</table>\n' if rows else ""
+
+
+def _bar(share: float) -> str:
+    """A bar as wide as its share of the room; none for nothing."""
+    return f'<span style="width:{100 * share:.1f}%"></span>' if share else ""
 
 
 def length_label(bar: Bar) -> tuple[str, int]:
@@ -99,4 +108,4 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Iterable
         return f"<tr>{''.join(f'<{tag}{mark}>{cell}</{tag}>' for cell, mark in filled)}</tr>\n"
 
     body = "".join(line(row, "td") for row in rows)
-    return f"<table>\n{line(heads, 'th')}{body}</table>\n"
+    return f'<div class="wide"><table>\n{line(heads, "th")}{body}</table></div>\n'

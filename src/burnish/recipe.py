@@ -630,6 +630,11 @@ def check_method(model: ModelSection, train: TrainSection) -> None:
             f"train.lora.init_lora_weights: {start} takes a part out of the base's weights, and "
             f"model.{width} leaves none to take it from. Set init_lora_weights: true or loftq."
         )
+    if width and start == "orthogonal":
+        raise ValueError(
+            "train.lora.init_lora_weights: orthogonal makes A and B in the type of the base's "
+            f"weights, which are integers with model.{width}. Set init_lora_weights: true."
+        )
     if start == "loftq" and not model.load_in_4bit:
         raise ValueError(
             "train.lora.init_lora_weights: loftq makes up for what 4 bits lose, and this base is "

@@ -230,7 +230,7 @@ def _recipe_error(
         )
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "value_error":
-        return RecipeError(where, f"{dotted}: {message}" if dotted else message, "")
+        return RecipeError(where, f"{dotted}: {message}" if location else message, "")
     found = detail["input"]
     lowered = message[:1].lower() + message[1:]
     return RecipeError(

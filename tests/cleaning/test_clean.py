@@ -1,4 +1,5 @@
 import csv
+import gzip
 import itertools
 import json
 import random
@@ -110,6 +111,18 @@ def test_rows_are_kept_or_rejected_with_file_line_and_reason(tmp_path):
     ]
     assert (report.num_read, report.num_kept) == (5, 2)
     assert report.num_repaired == {"strip_html": 1}
+
+
+def test_a_file_of_rows_that_can_not_be_read_is_to_be_mended(tmp_path):
+    path = tmp_path / "raw.jsonl"
+    path.write_text("{'instruction': 'q'}\n" * 2)
+    with pytest.raises(DataError) as caught:
+        cleaned(tmp_path, [Source(path=str(path))])
+    assert str(caught.value) == (
+        "raw.jsonl:1: none of 2 rows was kept; this one because this is not JSON: Expecting "
+        "property name enclosed in double quotes at column 2.\n"
+        "  Mend the file: that row, and the others like it."
+    )
 
 
 def test_a_row_without_an_answer_stops_where_the_recipe_says_so(tmp_path):
@@ -626,3 +639,116 @@ def test_a_first_row_that_fits_nothing_is_a_rejected_row_and_no_stop(tmp_path):
     _, kept, rejected, _ = cleaned(tmp_path, [Source(path=str(path))])
     assert [row["origin"] for row in kept] == ["a.jsonl:2"]
     assert [(row["origin"], row["rule"]) for row in rejected] == [("a.jsonl:1", "no_question")]
+
+
+GOOD = b'{"instruction": "How much?", "output": "A glass of water."}\n'
+CSV = b"instruction,output\nHow much?,A glass of water.\n"
+CHINESE = [
+    f'{{"instruction": "{ask}", "output": "{answer}"}}\n'
+    for ask, answer in (
+        ("头痛怎么办？", "多休息，多喝水。"),
+        ("血压高能吃盐吗？", "每天少于五克。"),
+        ("孩子咳嗽一周了", "带他去看医生。"),
+        ("伤口多久换药？", "两天一次即可。"),
+    )
+]
+UTF8 = "".join(CHINESE[:2]).encode()
+BAD = "unreadable"
+
+
+def in_row(fields, good=GOOD):
+    """A good line, and then one of these fields."""
+    return good + b"{" + fields + b"}\n"
+
+
+def calling(call):
+    turns = b'{"role": "user", "content": "How warm?"}, {"role": "assistant", "tool_calls": [%b]}'
+    return b'"messages": [' + turns % call + b"]"
+
+
+TALK = (
+    b'{"messages": [{"role": "user", "content": "Hello"}, '
+    b'{"role": "assistant", "content": "Good day."}]}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "outcome"),
+    [
+        ("a.csv", CSV + b'q,"open\nq2,a2\n', "a.csv:3: this row's quotes don't close or don't ma"),
+        ("a.csv", CSV + b'q,"a" b\n', "a.csv:3: this row's quotes don't close or don't match"),
+        ("a.csv", CSV + b"q\0,ans\0wer\n\0\0\n", {4: BAD}),
+        (
+            "a.csv",
+            CSV + b"one\nq,a,third\n,\n",
+            {3: BAD, 4: BAD, 5: "no_question"},
+        ),
+        ("a.csv", CSV.replace(b",", b";"), "a.csv:2: no answer in this row; its columns are instr"),
+        ("a.csv", b"output,output\na,b\n", "a.csv:1: the header has column 'output' twice."),
+        ("a.csv", CSV.replace(b"\n", b"\r"), {}),
+        ("a.csv", CSV.decode().encode("utf-16-le"), {}),
+        ("a.csv", b"\xff\xfe" + CSV.decode().encode("utf-16-le") + b"q", {3: BAD}),
+        (
+            "a.jsonl",
+            b"\xef\xbb\xbf" + GOOD + b"\xef\xbb\xbf" + b'{"output": "a"}\n',
+            {2: "no_question"},
+        ),
+        (
+            "a.jsonl",
+            "".join(CHINESE[:3]).encode("gb18030") + CHINESE[3].encode(),
+            {4: BAD},
+        ),
+        ("a.jsonl", in_row(b'"instruction": "\xed\xa0\xbd", "output": "a"', UTF8), {3: BAD}),
+        ("a.jsonl", in_row(b'"instruction": "q", "output": "\\ud83d"'), {2: BAD}),
+        ("a.jsonl", in_row(b'"instruction": "q", "output": "Words.", "\\ud83d": 1'), {}),
+        ("a.jsonl", in_row(b'"instruction": "q", "output": "a", "output": "b"'), {2: BAD}),
+        ("a.jsonl", in_row(b'"instruction": "q", "output": "a", "x": {"y": 1, "y": 2}'), {2: BAD}),
+        ("a.jsonl", in_row(b'"instruction": "q", "output": NaN'), {2: "no_answer"}),
+        ("a.jsonl", in_row(b'"instruction": "q", "output": Infinity'), {2: BAD}),
+        ("a.jsonl", in_row(b'"instruction": "q", "output": ' + b"9" * 5000), {2: BAD}),
+        ("a.jsonl", in_row(b'"instruction": "q", "output": "Words.", "x": NaN'), {}),
+        (
+            "a.jsonl",
+            in_row(b'"instruction": "q", "output": ' + b"[" * 99_999 + b"]" * 99_999),
+            {2: BAD},
+        ),
+        (
+            "a.jsonl",
+            GOOD + b'null\n1\n"text"\n[]\ntrue\n{}\n',
+            {**dict.fromkeys(range(2, 7), BAD), 7: "no_question"},
+        ),
+        (
+            "a.jsonl",
+            in_row(calling(b'{"name": "f", "arguments": "{\\"a\\": 1, \\"a\\": 2}"}'), TALK),
+            {2: BAD},
+        ),
+        (
+            "a.jsonl",
+            in_row(
+                calling(b'{"name": "f", "arguments": "' + b"[" * 950 + b"]" * 950 + b'"}'), TALK
+            ),
+            {2: BAD},
+        ),
+        ("a.json", b"[" + GOOD + b',\n{"output": 1, "output": 2}]', {3: BAD}),
+        ("a.json", b"[" + GOOD[:-9], "a.json:1: this is not JSON"),
+        ("a.json", b"[" + GOOD + b"]\n[]", "a.json:2: the list of rows ends here"),
+        ("a.json", b"<!DOCTYPE html>", "a.json:1: none of 1 rows was kept"),
+        ("a.jsonl.gz", gzip.compress(GOOD)[:-9], "a.jsonl.gz: this archive is broken: "),
+        ("a.jsonl.gz", gzip.compress(GOOD) + b"more", "a.jsonl.gz: this archive is broken: Not"),
+        ("a.csv", b"", "{folder}/a.csv: there is no row in this file."),
+    ],
+)
+def test_bad_input_is_an_error_or_a_rejected_row_with_its_line(tmp_path, name, content, outcome):
+    (tmp_path / name).write_bytes(content)
+    sources = [Source(path=str(tmp_path / name))]
+    if isinstance(outcome, str):
+        with pytest.raises(DataError) as caught:
+            cleaned(tmp_path, sources)
+        assert str(caught.value).startswith(outcome.format(folder=tmp_path))
+        assert not (tmp_path / "run" / "1-clean").exists()
+    else:
+        report, _, rejected, _ = cleaned(tmp_path, sources)
+        assert {line["origin"]: line["rule"] for line in rejected} == {
+            f"{name}:{line}": rule for line, rule in outcome.items()
+        }
+        assert report.num_kept >= 1

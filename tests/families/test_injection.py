@@ -152,7 +152,8 @@ def check(family: str, place: str, text: str) -> None:
     examples = _rendered(hostile, family, may_refuse=not is_anyones)
     if not examples:
         return
-    for example, wanted in zip(examples, _rendered(tame, family), strict=True):
+    apart = len(examples) > 1  # an answer that the template cuts stands apart from the next
+    for example, wanted in zip(examples, _rendered(tame, family, apart=apart), strict=True):
         one, other = (
             skeleton(e.input_ids, e.labels, family, counts_plain=is_anyones)
             for e in (example, wanted)
@@ -167,9 +168,12 @@ def check(family: str, place: str, text: str) -> None:
         assert any(read(written, family).strip() in said for written in (text, quoted))
 
 
-def _rendered(conversation: Conversation, family: str, *, may_refuse: bool = False):
+def _rendered(
+    conversation: Conversation, family: str, *, may_refuse: bool = False, apart: bool = False
+):
     """What the conversation is learned as; nothing where it is refused."""
-    found = [example for _, example in render_row(conversation, loaded(family), 10**6)]
+    parts = render_row(conversation, loaded(family), 10**6, "each" if apart else "all")
+    found = [example for _, example in parts]
     problems = [each.problem for each in found if isinstance(each, DataError)]
     assert may_refuse or not problems, problems
     assert all(any(reason in each for reason in SAFE_REFUSALS) for each in problems), problems

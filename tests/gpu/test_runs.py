@@ -19,8 +19,8 @@ from burnish.recipe_file import load_recipe
 from burnish.run_dir import RunDir
 from burnish.training.accumulation import Accumulation, Packing
 from burnish.training.backends import choose_backend
-from burnish.training.loss import PLAIN
 from burnish.training.journal import METRICS_NAME
+from burnish.training.loss import PLAIN
 from burnish.training.metrics import Reporter
 from burnish.training.train import build as build_trainer
 from tests.conftest import byte_tokenizer, tiny_llama, write_recipe
@@ -165,8 +165,12 @@ def test_a_step_that_runs_out_of_the_gpus_memory_goes_again_in_shorter_rows(capf
 @pytest.mark.model
 @pytest.mark.parametrize("settings", [[], ["train.row_length=2048"]], ids=str)
 def test_a_plan_says_what_the_gpus_tensors_take(tmp_path, settings):
+
+    def squares(first, count):  # text that repeats nothing
+        return ", ".join(str(n * n) for n in range(first, first + count))
+
     rows = [
-        {"instruction": f"Question {i}?", "input": "", "output": f"Answer {i}. " * (20 + i % 60)}
+        {"instruction": f"Squares {i}?", "input": "", "output": squares(1000 * i, 30 + i % 60)}
         for i in range(200)
     ]
     text = (

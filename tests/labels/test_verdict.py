@@ -73,6 +73,7 @@ def test_untrained_tokens_are_no_error_where_the_embedding_is_trained(tmp_path):
     with pytest.raises(TrainingError, match="untrained_token"):
         check_audit(run, MODEL, LORA)
     check_audit(run, MODEL, LoraSettings(target_modules=["q_proj", "embed_tokens"]))
+    check_audit(run, MODEL, LORA, all_learns=True)
 
 
 def test_tokens_that_were_never_trained_are_found_once_the_weights_are_there(tmp_path):

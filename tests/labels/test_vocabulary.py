@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from burnish.labels.vocabulary import look_at_tokens
+from burnish.templates.new_tokens import add_new_tokens
 from tests.conftest import byte_tokenizer
 from tests.rendering.shapes import ids_of, sentencepiece_tokenizer
 
@@ -67,3 +69,15 @@ def test_a_text_model_within_another_is_asked_for_its_own_figures(tmp_path):
     known = look_at_tokens(byte_tokenizer(), tmp_path)
     assert (known.num_rows, known.context) == (300, 64)
     assert known.special["config"]["eos"] == [2]
+
+
+def test_new_tokens_have_rows_and_these_are_trained(tmp_path):
+    tokenizer = byte_tokenizer()
+    size = len(tokenizer)
+    table = np.random.default_rng(0).normal(size=(size + 1, 4)).astype(np.float32)
+    table[size] = 0  # a row to spare, never trained
+    save_file({"embed_tokens.weight": table}, tmp_path / "model.safetensors")
+    add_new_tokens(tokenizer, ["HbA1c", "BMI"])
+    found = look_at_tokens(tokenizer, tmp_path)
+    assert found.num_rows == size + 2
+    assert not found.untrained.any()

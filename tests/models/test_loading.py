@@ -15,6 +15,7 @@ from burnish.models.loading import (
     cpu_gain_of_bf16,
     load_base,
     load_whole,
+    own_dtype,
     pick_device,
     pick_dtype,
     set_threads,
@@ -175,3 +176,13 @@ def test_a_thread_count_that_is_no_number_is_passed_over(monkeypatch, value):
 def test_loading_prints_nothing(tiny_model, capfd):
     load_base(tiny_model, section(tiny_model), dtype=torch.float32)
     assert capfd.readouterr().err == ""
+
+
+def test_the_type_on_disk_is_read_from_the_config(tmp_path):
+    for text, dtype in (
+        ('{"dtype": "bfloat16"}', torch.bfloat16),
+        ('{"torch_dtype": "float16"}', torch.float16),
+        ("{}", torch.float32),
+    ):
+        (tmp_path / "config.json").write_text(text)
+        assert own_dtype(tmp_path) == dtype

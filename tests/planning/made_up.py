@@ -11,7 +11,7 @@ from burnish.planning.memory import Memory, Place
 from burnish.planning.outlook import Outlook, with_settings
 from burnish.planning.rows import cut
 from burnish.planning.step import Setting
-from burnish.recipe import DataSection, LoraSettings, Recipe, Source
+from burnish.recipe import DataSection, Recipe, Source
 from burnish.training.rehearsal import rehearsed_loop
 from tests.conftest import tiny_llama
 
@@ -83,7 +83,7 @@ def outlook_of(recipe, peak, *, room=None, training=None, validation=None, lengt
         recipe=recipe,
         place=Place("cpu", 0.0, room),
         loop=silent_loop(),
-        setting=Setting(config, LoraSettings(r=4), None, torch.float32),
+        setting=Setting(config, recipe.train, None, torch.float32),
         records=(),
         lengths=left,
         supervised=supervised,

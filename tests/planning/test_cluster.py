@@ -27,6 +27,11 @@ def test_an_all_reduce_goes_around_twice():
     assert all_reduce_seconds(1e6, 1, 4, LINK) == pytest.approx(1.5 + 0.006)
 
 
+def test_copies_into_buckets_take_their_time_once():
+    link = Link(bandwidth=1e6, latency=0.0, source="made up", copying=1e-7)
+    assert all_reduce_seconds(1e6, 1, 2, link) == pytest.approx(1.0 + 0.1)
+
+
 def test_alone_nothing_is_sent():
     assert all_reduce_seconds(1e6, 1, 1, LINK) == 0
 
@@ -52,7 +57,8 @@ def shares(**changes):
         worst_moment="training",
         recomputed_layers=0,
     )
-    values = {"layer_gib": 0.5, "num_layers": 10, "num_buckets": 1, "rows_per_step": 3.0}
+    values = {"layer_gib": 0.5, "num_layers": 10, "trained_gib": 0.1}
+    values |= {"num_buckets": 1, "rows_per_step": 3.0}
     return Shares(memory=memory, **values | changes)
 
 

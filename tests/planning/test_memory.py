@@ -24,7 +24,7 @@ def seen(
 ):
     recipe = recipe_with(train__backend="transformers", **changes)
     config = config or tiny_llama(5000).config
-    setting = setting_of(recipe.model, recipe.train.lora, config, torch.float32)
+    setting = setting_of(recipe.model, recipe.train, config, torch.float32)
     training = batches(*rows, lanes=lanes)
     place = Place(device, 0.5, room)
     return memory(recipe, setting, training, validation, place, own_forward(config)), setting

@@ -50,6 +50,27 @@ def test_rendered_rows_have_the_templates_tokens_and_the_shares_of_the_splits():
     assert rows.source == "an estimate: 10 of 10 cleaned rows were rendered"
 
 
+def test_a_recipe_that_learns_each_answer_apart_has_a_record_for_each():
+    turns = (*a_conversation().messages, *a_conversation("And?").messages)
+    rows = [Conversation(turns, "rows.json:1")] * 10
+    sections = [
+        PrepareSection(train_on=answers, validation_size=0, test_size=0)
+        for answers in ("all", "each")
+    ]
+    together, apart = (rendered_rows(rows, byte_tokenizer(), section) for section in sections)
+    # The first turns take 30 tokens, a line break and "And?" with its answer 30 more.
+    assert (len(together.lengths), set(together.lengths), set(together.supervised)) == (
+        10,
+        {30 + 1 + 29},
+        {12},
+    )
+    assert (len(apart.lengths), sorted(set(apart.lengths)), set(apart.supervised)) == (
+        20,
+        [30, 30 + 1 + 29],
+        {6},
+    )
+
+
 def test_without_a_tokenizer_tokens_are_guessed_and_that_is_said():
     section = PrepareSection(validation_size=0, test_size=0)
     rows = rendered_rows([a_conversation("a" * 40, "好" * 12)] * 2, None, section)

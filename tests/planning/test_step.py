@@ -7,15 +7,16 @@ import torch
 import transformers
 
 from burnish.models.lora import lora_config
+from burnish.models.trainable import make_trainable
 from burnish.planning.live import LiveBytes
-from burnish.planning.step import Setting, evaluation_bytes, step_bytes
-from burnish.recipe import LoraSettings
+from burnish.planning.step import Setting, bound_bytes, build, evaluation_bytes, step_bytes
+from burnish.recipe import LoraSettings, TrainSection
 from burnish.training import rehearsal
 from burnish.training.rehearsal import rehearsed_loop
 from tests.conftest import tiny_llama
 from tests.planning.made_up import batch, own_forward, recipe_with
 
-LORA = LoraSettings(r=4)
+TRAIN = TrainSection(lora=LoraSettings(r=4))
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def one_lane(monkeypatch):
 
 def setting(config, **changes):
     values = {"bits": None, "dtype": torch.float32} | changes
-    return Setting(config=config, lora=LORA, **values)
+    return Setting(config=config, train=TRAIN, **values)
 
 
 def loop_of(config, backend):
@@ -37,7 +38,7 @@ def real_peak(config, row, loop, num_recomputed=0, *, dtype=torch.float32):
     from peft import get_peft_model
 
     base = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
-    model = get_peft_model(base, lora_config(LORA)).train()
+    model = get_peft_model(base, lora_config(TRAIN.lora)).train()
     known = [*model.parameters(), *model.buffers()]
     with LiveBytes(known) as live:
         loss = loop.loss(model, row, num_recomputed)
@@ -161,3 +162,42 @@ quiet_about_experts = pytest.mark.filterwarnings("ignore:The following .*_patter
 def test_other_architectures_need_nothing_of_their_own(config):
     found = step_bytes(setting(config), batch(64, 10), own_forward(config))
     assert found.total > 4 * 64 * 32 * 4  # at least the input of every layer
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "method", [{"method": "full"}, {"method": "freeze"}, {"method": "freeze", "count": 5}]
+)
+def test_weights_of_the_model_that_learn_take_what_they_take(method, dtype):
+    method = dict(method)
+    train = TrainSection(
+        method=method["method"],
+        **({"freeze_trainable_layers": method["count"]} if "count" in method else {}),
+    )
+    config = tiny_llama(300, num_hidden_layers=10).config
+    row = batch(120, 30, records=3)
+    loop = own_forward(config, train__method=train.method, train__bf16=dtype == torch.bfloat16)
+    planned = step_bytes(Setting(config, train, None, dtype), row, loop).total
+    base = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
+    model = make_trainable(base, train).train()
+    with LiveBytes([*model.parameters(), *model.buffers()]) as live:
+        loop.loss(model, row, 0)().backward()
+    assert planned == pytest.approx(live.peak, rel=0.05)
+
+
+@pytest.mark.parametrize("backend", ["transformers", "fast"])
+def test_no_step_takes_more_than_its_bound(backend):
+    config = tiny_llama(300, num_hidden_layers=4).config
+    for row in (batch(30, 10), batch(600, 500), batch(600, 599, records=3)):
+        taken = step_bytes(setting(config), row, loop_of(config, backend)).total
+        assert taken < bound_bytes(build(setting(config)), row.length) < 40 * taken
+
+
+def test_the_bound_by_hand():
+    config = tiny_llama(300).config
+    # Two layers, each q, k, v, o, gate, up and down with A and B of rank 4, and the head.
+    sides = [(32, 32), (32, 16), (32, 16), (32, 32), (32, 64), (32, 64), (64, 32)]
+    linear = 2 * sum((i + o) + (i + 4) + (4 + o) for i, o in sides) + 32 + 300
+    scores = 2 * 4 * 10
+    expected = 4 * 10 * (2 * linear + 3 * scores + 4 * 300)
+    assert bound_bytes(build(setting(config)), 10) == expected

@@ -19,7 +19,7 @@ def test_what_a_token_costs_in_the_tiny_llama():
     work = work_of(model)
     linear = 2 * (2 * 1024 + 2 * 512 + 3 * 2048)
     assert work.frozen == linear + 2 * 64 + 32  # norms, too
-    assert work.adapter == 4 * 2 * (2 * 64 + 2 * 48 + 3 * 96)
+    assert work.learned == 4 * 2 * (2 * 64 + 2 * 48 + 3 * 96)
     assert work.head == 3200
     assert work.attention == 4 * 2 * 32
     assert work.recomputed == 0
@@ -45,7 +45,7 @@ ROW = MicroBatches((Batch(10, 4, (), scores=50),))
 
 
 def test_flops_of_a_row_by_hand():
-    work = Work(frozen=100, adapter=10, head=50, attention=3)
+    work = Work(frozen=100, learned=10, head=50, attention=3)
     # Forward 2 x 110 x 10, attention 50 x 3; backward 2 x 100 x 10 + 4 x 10 x 10 and 2.5
     # times attention; the head 4 x 50 x 4.
     forward, attention = 2200, 150
@@ -99,7 +99,7 @@ def test_a_calibration_tells_what_grows_with_the_tokens_from_what_does_not(monke
     rows = lambda records: batches((sum(len(ids) for ids, _ in records), 1))  # noqa: E731
     loop = replace(silent_loop(), rows=rows)
     some = records(*[(20, 10)] * 30)
-    work = Work(frozen=25.0, adapter=0, head=0, attention=0)  # 100 FLOPs a token
+    work = Work(frozen=25.0, learned=0, head=0, attention=0)  # 100 FLOPs a token
     pace = calibrate(clock.run, some, 300, work, loop)
     assert pace.fixed == pytest.approx(0.5)
     assert pace.rate == pytest.approx(10_000)

@@ -13,7 +13,7 @@ from burnish.planning.timing import measured_pace, time_look
 from burnish.training.rehearsal import rehearsed_loop
 from tests.planning.made_up import RECIPE, outlook_of, recipe_with, records
 
-WORK = Work(frozen=100, adapter=0, head=0, attention=0)
+WORK = Work(frozen=100, learned=0, head=0, attention=0)
 PACE = Pace(fixed=0.0, rate=400.0, cpu_share=0.5, measured="made up")
 
 

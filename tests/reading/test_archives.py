@@ -121,6 +121,17 @@ def test_detours_in_a_name_are_left_out(tmp_path):
     assert error_of(path).startswith("x.zip/a.csv: two files in this archive have this one name.")
 
 
+def test_links_in_a_zip_are_no_data_and_told(tmp_path):
+    path = write_zip(tmp_path / "x.zip", {"a.csv": b"q\n1\n"})
+    with zipfile.ZipFile(path, "a") as archive:
+        link = zipfile.ZipInfo("b.csv")
+        link.create_system, link.external_attr = 3, 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    told = []
+    assert [raw.name for raw in members(path, "x.zip", 1.0, told.append)] == ["x.zip/a.csv"]
+    assert told == ["x.zip: skipped 1 links in this archive (b.csv)"]
+
+
 def test_hidden_files_of_a_zip_are_told(tmp_path):
     told = []
     names = ["a.csv", ".b.csv", "__MACOSX/a.csv", "c/~$d.docx", "./.git/e.csv"]

@@ -143,3 +143,24 @@ def test_variables_of_the_template_become_part_of_it(tmp_path):
     ) == render_prompt(asked, loaded)
     loaded.save_pretrained(tmp_path / "run")
     assert load_tokenizer(tmp_path / "run", section).chat_template == loaded.chat_template
+
+
+def test_new_tokens_are_read_in_anybodys_text_unless_the_template_writes_them(tmp_path):
+    said = [Message("user", "a <|tool|> b")]
+    new = 3 + 256
+    byte_tokenizer().save_pretrained(tmp_path)
+    section = ModelSection(new_tokens=["<|tool|>"])
+    assert new in render_prompt(said, load_tokenizer(tmp_path, section))
+    own = byte_tokenizer("<|tool|>" + CHATML)
+    own.save_pretrained(tmp_path)
+    prompt = render_prompt(said, load_tokenizer(tmp_path, section))
+    assert prompt.count(new) == 1
+    assert prompt[0] == new
+
+
+def test_a_run_s_own_tokenizer_has_them_from_before(tmp_path):
+    byte_tokenizer().save_pretrained(tmp_path / "base")
+    section = ModelSection(new_tokens=["HbA1c"])
+    first = load_tokenizer(tmp_path / "base", section)
+    first.save_pretrained(tmp_path / "run")
+    assert len(load_tokenizer(tmp_path / "run", section)) == len(first) == 3 + 256 + 1

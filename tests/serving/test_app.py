@@ -255,6 +255,15 @@ def test_tools_and_calls_stand_in_the_prompt_as_training_writes_them(reciting):
         assert answer["usage"]["prompt_tokens"] == len(shown)
 
 
+def test_control_tokens_of_an_answer_are_shown_where_they_may_open_a_call(reciting):
+    with serving(reciting("Wo<|im_start|>rld", template=WITH_TOOLS)) as client:
+        contents = [
+            chat(client, **fields).json()["choices"][0]["message"]["content"]
+            for fields in ({}, {"tools": [WEATHER]})
+        ]
+    assert contents == ["World", "Wo<|im_start|>rld"]
+
+
 def test_tools_that_the_template_does_not_write_are_refused(client):
     for fields in ({"tools": [WEATHER]}, {"messages": CALLED}):
         response = chat(client, **fields)

@@ -5,6 +5,7 @@ The kernels themselves are compared where there is a GPU (tests/gpu).
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
 from importlib.machinery import ModuleSpec
@@ -21,12 +22,14 @@ from burnish.training import acceleration
 from burnish.training.acceleration import compiled, settle_attention, use_liger
 from burnish.training.accumulation import Packing
 from burnish.training.backends import choose_backend
+from burnish.training.journal import METRICS_NAME
 from burnish.training.loss import PLAIN, LossTerms
 from burnish.training.packed_model import PackedModel
 from burnish.training.packing import pack
 from tests.training.family import adapted, build, by_rows, one_by_one, records, worst_difference
 from tests.training.test_backends import leaking
 from tests.training.test_packed_model import flash, take_flash  # noqa: F401  a fixture
+from tests.training.test_train import go, prepared
 
 RECORDS = records((9, 40, 70, 12))
 
@@ -237,6 +240,23 @@ def test_what_is_added_to_the_loss_is_added_to_a_compiled_forwards_too(counted):
     backend = compiled(own_forward(model, terms), model, RECORDS, terms=terms, row_length=96)
     row, *_ = Packing(96).rows(RECORDS, backend)
     torch.testing.assert_close(backend.loss_sum(row), PackedModel(model).loss_sum(row, terms))
+
+
+@pytest.mark.slow
+def test_a_run_with_a_compiled_forward_learns_the_same(counted, tmp_path, tiny_model):
+    def losses(name, **settings):
+        settings |= {"num_train_epochs": 2, "row_length": 256, "lora": {"r": 2}}
+        report, run = go(prepared(tmp_path / name, tiny_model, settings))
+        lines = (run.folder("train") / METRICS_NAME).read_text().splitlines()
+        logged = [json.loads(line).get("train/loss") for line in lines]
+        return [*filter(None, logged), report.validation_loss]
+
+    expected = losses("plain", backend="transformers")
+    assert counted.frame_count == 0
+    found = losses("compiled", torch_compile=True)
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert len(found) == 9  # four steps an epoch, and the evaluation
+    assert counted.frame_count > 0
 
 
 @pytest.mark.slow

@@ -105,3 +105,10 @@ def test_the_tolerance_goes_by_the_type_that_the_model_computes_in(dtype, tolera
 
 def test_a_model_is_where_its_weights_are():
     assert device_of(build("Llama").to("meta")) == torch.device("meta")
+
+
+def test_under_autocast_the_tolerance_goes_by_its_type():
+    model = adapted(build("Llama"))
+    exact = tolerance_of(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert tolerance_of(model) == 0.3 > exact

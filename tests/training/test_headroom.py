@@ -54,7 +54,7 @@ def needed_gib(folder, backend, number):
     model, section = ModelSection(name_or_path=str(folder)), TrainSection(backend=backend)
     config = tiny_llama(300, num_hidden_layers=DEPTH).config
     loop = loop_of(model, section, config, "cpu")
-    setting = setting_of(model, section.lora, config, torch.float32)
+    setting = setting_of(model, section, config, torch.float32)
     row = loop.training(records(*[(100, 40)] * 16)).worst
     assert row.length == 800
     trained = 16 * DEPTH * (2 * 64 + 2 * 48 + 3 * 96)
@@ -97,3 +97,9 @@ def test_processes_of_one_machine_share_its_memory(folder, machine, monkeypatch)
 def test_a_recipe_that_says_how_many_is_obeyed_without_looking(folder, monkeypatch, wanted, number):
     monkeypatch.setattr(headroom, "loop_of", lambda *_: pytest.fail("nothing is to be counted"))
     assert number_of(folder, gradient_checkpointing=wanted) == number
+
+
+def test_with_plenty_of_memory_nothing_is_counted(folder, machine, monkeypatch):
+    monkeypatch.setattr(headroom, "loop_of", lambda *_: pytest.fail("nothing is to be counted"))
+    machine(8.0)
+    assert number_of(folder) == 0

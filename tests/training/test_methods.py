@@ -82,12 +82,9 @@ METHODS = {
 }
 WIDTHS = {
     "loftq": ("load_in_4bit: true", {"lora": {"r": 2, "init_lora_weights": "loftq"}}),
-    "dora, 8 bits": ("load_in_8bit: true", {"lora": {"r": 2, "use_dora": True}}),
+    "8 bits": ("load_in_8bit: true", {}),
     "dora, 4 bits": ("load_in_4bit: true", {"lora": {"r": 2, "use_dora": True}}),
-    "orthogonal, 4 bits": (
-        "load_in_4bit: true",
-        {"lora": {"r": 2, "init_lora_weights": "orthogonal"}},
-    ),
+    "lora+, 4 bits": ("load_in_4bit: true", {"lora": {"r": 2, "loraplus_lr_ratio": 4}}),
     "new tokens": ("new_tokens: [Answer, Question]", {}),
     "new tokens, 4 bits": ("load_in_4bit: true, new_tokens: [Answer]", {}),
     "new tokens, full": (
@@ -345,6 +342,18 @@ def test_a_combination_is_refused_before_a_model_is_looked_for(tmp_path):
     model = ModelSection(name_or_path="/no/such/model", load_in_4bit=True)
     with pytest.raises(RecipeError, match="quantized ones have no gradient"):
         train(model, TrainSection(method="full"), RunDir(tmp_path))
+
+
+def test_dora_on_8_bits_is_refused_on_a_cpu_where_peft_spoils_the_scales(monkeypatch):
+    from burnish.training import methods
+
+    model = ModelSection(load_in_8bit=True)
+    section = TrainSection.model_validate({"lora": {"use_dora": True}})
+    monkeypatch.setattr(methods, "pick_device", lambda: torch.device("cpu"))
+    with pytest.raises(RecipeError, match="spoils the scales of an 8-bit base"):
+        check_settings(model, section)
+    monkeypatch.setattr(methods, "pick_device", lambda: torch.device("cuda"))
+    check_settings(model, section)
 
 
 def test_a_quantized_checkpoint_is_not_trained_whole(tmp_path):

@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from burnish.models.lora import lora_config
 from burnish.planning.live import LiveBytes
 from burnish.planning.step import Setting, step_bytes
-from burnish.recipe import LoraSettings
+from burnish.recipe import LoraSettings, TrainSection
 from burnish.training import rehearsal
 from burnish.training.accumulation import Packing
 from burnish.training.llama.attention import _future
@@ -14,7 +14,7 @@ from burnish.training.rehearsal import rehearsed_loop
 from tests.conftest import tiny_llama
 from tests.planning.made_up import batch, recipe_with, records
 
-LORA = LoraSettings(r=4)
+TRAIN = TrainSection(lora=LoraSettings(r=4))
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def loop_of(config=None, on="cpu", processes=1, **changes):
 
 
 def setting_of(config):
-    return Setting(config, LORA, None, torch.float32)
+    return Setting(config, TRAIN, None, torch.float32)
 
 
 @pytest.mark.parametrize("backend", ["fast", "transformers"])
@@ -44,7 +44,7 @@ def test_a_row_on_fake_tensors_takes_what_a_packed_one_takes(backend):
     some = records((70, 20), (30, 10), (20, 15))
     (row,) = loop.rows(some).batches
     planned = step_bytes(setting_of(config), row, loop)
-    model = get_peft_model(tiny_llama(300, num_hidden_layers=6), lora_config(LORA)).train()
+    model = get_peft_model(tiny_llama(300, num_hidden_layers=6), lora_config(TRAIN.lora)).train()
     run = loop.run(model, 0)
     with LiveBytes([*model.parameters(), *model.buffers()]) as live:
         run(some)
@@ -79,7 +79,7 @@ def test_rows_are_packed_by_the_step_and_one_record_each_without_packing():
 def test_a_row_has_the_segments_and_the_loss_that_packing_gave_it():
     (row,) = loop_of().rows(records((70, 20), (30, 10))).batches
     assert (row.length, row.supervised) == (100, 30)
-    assert row.segments == ((0, 70, 0, 0), (70, 100, 0, 0))
+    assert row.segments == ((0, 70, 0, 0), (70, 100, 70, 70))
 
 
 def test_what_records_share_is_computed_once_on_the_fast_path():
@@ -130,6 +130,8 @@ def test_smaller_micro_batches_are_shorter_rows():
         ({"backend": "transformers"}, "cpu", "transformers"),
         ({"torch_compile": True}, "cpu", "transformers"),
         ({"lora": {"lora_dropout": 0.1}}, "cpu", "transformers"),
+        ({"method": "full"}, "cpu", "transformers"),
+        ({"speed": "int8"}, "cpu", "int8"),
     ],
 )
 def test_the_backend_is_the_one_that_the_trainer_would_take(settings, on, name):
@@ -156,7 +158,7 @@ def test_the_trainers_own_packing_is_asked():
 
 
 def test_the_rate_is_a_share_of_this_machines_in_the_models_products():
-    model = get_peft_model(tiny_llama(300), lora_config(LORA))
+    model = get_peft_model(tiny_llama(300), lora_config(TRAIN.lora))
     rate, how = loop_of(backend="fast").rate(model, torch.float32)
     assert rate > 1e7
     assert how.startswith("an estimate: 75% of this machine's ")

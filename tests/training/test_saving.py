@@ -120,7 +120,7 @@ def test_a_full_disk_for_the_last_adapter_is_told_likewise(tmp_path, tiny_model,
     loaded = prepared(tmp_path, tiny_model)
     with monkeypatch.context() as patch:
         fails_at(patch, (peft.peft_model, "safe_save_file"), 4, RUST)
-        with pytest.raises(TrainingError, match="adapter: it could not be written: No space") as e:
+        with pytest.raises(TrainingError, match="it could not be written: No space") as e:
             go(loaded)
     assert e.value.remedy.endswith("it goes on from checkpoint-12.")
     go(loaded)

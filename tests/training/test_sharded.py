@@ -166,10 +166,10 @@ def spread_over_two(loaded, folder):
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config),
          str(script), str(job.path)],
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        env=environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, [*read_notes(folder), done.stderr]
     assert [note.report["steps"] for note in read_notes(folder)] == [30, 30]
     return run, done.stderr
 

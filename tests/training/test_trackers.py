@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -122,3 +124,44 @@ def test_nested_settings_get_dotted_names():
     assert trackers._flat({"a": {"b": 1, "c": {"d": None}}, "e": [1]}) == {
         "a.b": "1", "a.c.d": "None", "e": "[1]"
     }  # fmt: skip
+
+
+SECRET = "s3cr3t-0123456789abcdef0123456789abcdef0"
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from burnish.training.trackers import open_trackers
+
+folder = Path(sys.argv[2])
+places = folder / "trackers", folder / "checkpoints"
+for steps in ((1, 2, 3), (3, 4)):  # interrupted behind step 2, and taken up again
+    with open_trackers([sys.argv[1]], *places, {"r": 8}) as send:
+        for step in steps:
+            send({"step": step, "epoch": 0.5, "train/loss": 3.0})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(trackers.TRACKERS))
+def test_an_installed_tracker_writes_our_names_into_its_folder_and_no_key(tmp_path, kind):
+    pytest.importorskip(kind)
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    keys = ("WANDB_API_KEY", "SWANLAB_API_KEY", "HF_TOKEN", "MLFLOW_TRACKING_TOKEN", "MY_SECRET")
+    environment = os.environ | dict.fromkeys(keys, SECRET)
+    run = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), kind, str(run)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == b""
+    written = [path for path in (run / "trackers" / kind).rglob("*") if path.is_file()]
+    assert any(b"train/loss" in path.read_bytes() for path in written)
+    everything = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in everything if SECRET.encode() in path.read_bytes()]
+    assert SECRET.encode() not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "script.py"]

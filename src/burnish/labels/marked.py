@@ -25,7 +25,8 @@ STYLE = """
 .tokens { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.9;
   font-family: ui-monospace, Menlo, Consolas, "Noto Sans Mono CJK SC", monospace; }
 .tokens span { border-left: 1px solid var(--line); padding: .1rem 0; color: var(--dim); }
-.tokens .on { background: color-mix(in srgb, var(--bar) 30%, transparent); color: var(--ink); }
+.tokens .on { background: color-mix(in srgb, var(--bar) 30%, transparent); color: var(--ink);
+  border-color: var(--dim); }
 .tokens .control { font-weight: 700; border: 1px solid var(--dim); border-radius: 3px; }
 .tokens .other { text-decoration: underline wavy var(--gone); }
 """

@@ -185,7 +185,7 @@ def load_unmerged(folder: Path, section: ModelSection, run: RunDir) -> Any:
     own = (run.adapter / BASE_NOTE).is_file()
     base = load_base(folder, section, dtype=torch.float32, quantized=own)
     if own:
-        base = base.dequantize(dtype=torch.float32)  # type: ignore[no-untyped-call]
+        base = base.dequantize(dtype=torch.float32)
     return load_adapter(base, run.adapter)
 
 

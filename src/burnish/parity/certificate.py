@@ -26,8 +26,8 @@ from burnish.run_dir import RunDir, digest, write_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 1
-"""Counts up when probes or fields change, so that an old file is told from a broken one."""
+FORMAT = 2
+"""Counts up when probes, fields or rendering change: an old file is told from a broken one."""
 
 WHOLE = 10**9
 """A max_length that cuts nothing."""

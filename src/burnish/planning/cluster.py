@@ -7,7 +7,7 @@ A message of b bytes takes `latency + b / bandwidth`. Around a ring of N process
 
 With W bytes of weights, A of adapters and as many of their gradients, a step of R rows sends
 
-    ddp      all-reduce of A, in buckets as the trainer fills them, and three short ones
+    ddp      all-reduce of A, in buckets into which the trainer copies it, and three short ones
     zero2    reduce-scatter and all-gather of A: as much, in two messages
     fsdp2    R x 2 all-gathers of W + A (forward, backward), layer by layer; a reduce-scatter of A
 
@@ -45,11 +45,13 @@ class Link:
         bandwidth: bytes a second, in one direction.
         latency: seconds of a message however small.
         source: where the figures come from, in words.
+        copying: seconds in which a process copies a byte into a bucket and out of it again.
     """
 
     bandwidth: float
     latency: float
     source: str
+    copying: float = 0.0
 
     @classmethod
     def given(cls, gigabytes: float, microseconds: float) -> Link:
@@ -66,6 +68,7 @@ class Shares:
         memory: of a process that holds everything, and its part of the rows.
         layer_gib: weights of a layer.
         num_layers: the layers.
+        trained_gib: weights that learn, in float32, and as much of their gradients.
         num_buckets: how many of them hold all gradients.
         rows_per_step: rows of a process in a step.
     """
@@ -73,6 +76,7 @@ class Shares:
     memory: Memory
     layer_gib: float
     num_layers: int
+    trained_gib: float
     num_buckets: int
     rows_per_step: float
 
@@ -89,7 +93,10 @@ def ring_seconds(num_bytes: float, num_messages: float, num_processes: int, link
 
 def all_reduce_seconds(num_bytes: float, num_buckets: int, num_processes: int, link: Link) -> float:
     """Seconds to sum so many bytes over all processes, in so many buckets."""
-    return 2 * ring_seconds(num_bytes, num_buckets, num_processes, link)
+    if num_processes < 2:
+        return 0.0
+    twice = 2 * ring_seconds(num_bytes, num_buckets, num_processes, link)
+    return twice + num_bytes * link.copying
 
 
 def by_way(
@@ -104,7 +111,7 @@ def by_way(
         compute: seconds that a process computes in a step, if known.
     """
     part, others = shares.memory, num_processes - 1
-    once = part.adapters * GIB  # float32, as its gradients
+    once = shares.trained_gib * GIB
     passes = 2 * shares.rows_per_step
     units = shares.num_layers + 1
     whole = (part.weights + part.adapters) * GIB
@@ -161,6 +168,7 @@ def cluster_look(part: Outlook, num_processes: int, link: Link, pace: Pace | Non
         memory=part.memory,
         layer_gib=_layer_gib(part.setting),
         num_layers=part.setting.depth,
+        trained_gib=4 * trained / GIB,
         num_buckets=-(-trained // part.loop.bucket),
         rows_per_step=len(rows.batches) / rows.share / part.steps_per_epoch,
     )

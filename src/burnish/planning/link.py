@@ -5,58 +5,86 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from burnish.models.memory import warm_heap
 from burnish.planning.cluster import Link
 
-SIZES = (1, 2**13, 2**15, 2**20, 2**22)
-"""Numbers in float32 that are summed: from one to 16 MiB; adapters' tensors lie between."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PARTS = 64
+"""Tensors that are copied into a bucket."""
 
 NUM_REPEATS = 15
+"""How often each is timed; the shortest time counts, as the one least disturbed."""
 
 
-def measured_link() -> Link:
-    """The link between two processes, from the time that they take to sum some tensors.
+def measured_link(num_bytes: int) -> Link:
+    """The link between two processes for sums of so many bytes, measured for a second or two.
 
-    With two of them an all-reduce is two messages of half a tensor each way, so that b bytes take
-    `2 latency + b / bandwidth`. The line through the sizes is fitted to relative errors.
+    The bandwidth of a loopback device depends on the size, so it is that of this one.
     """
     with tempfile.TemporaryDirectory(prefix="burnish-link-") as folder:
         store = str(Path(folder) / "store")
         with multiprocessing.get_context("spawn").Pool(2) as pool:
-            seconds, _ = pool.starmap(_sums, [(0, store), (1, store)])
-    bandwidth, latency = fitted([4.0 * size for size in SIZES], seconds)
-    source = f"measured between two processes here: {bandwidth / 1e9:.2f} GB/s"
-    return Link(bandwidth, latency, f"{source}, {latency * 1e6:.0f} us a message")
+            times, _ = pool.starmap(_measure, [(rank, store, num_bytes) for rank in (0, 1)])
+    return link_of(num_bytes, *times)
 
 
-def fitted(num_bytes: list[float], seconds: list[float]) -> tuple[float, float]:
-    """Bandwidth and latency of an all-reduce of two: seconds = 2 latency + bytes / bandwidth."""
-    sizes, times = np.array(num_bytes), np.array(seconds)
-    terms = np.stack([np.full_like(times, 2.0), sizes], axis=1) / times[:, None]
-    (latency, per_byte), *_ = np.linalg.lstsq(terms, np.ones_like(times), rcond=None)
-    return 1 / max(float(per_byte), 1e-15), max(float(latency), 0.0)
+def link_of(num_bytes: int, short: float, long: float, copying: float) -> Link:
+    """The link by the seconds of sums between two processes.
+
+    With two of them an all-reduce is two messages of half a tensor each way, so that b bytes take
+    `2 latency + b / bandwidth`.
+
+    Args:
+        num_bytes: of a long sum.
+        short: seconds of the sum of a single number.
+        long: seconds of the long one.
+        copying: seconds in which as many bytes are copied into a bucket and out of it again.
+    """
+    latency = short / 2
+    bandwidth = num_bytes / max(long - short, 1e-9)
+    source = (
+        f"measured between two processes here: {bandwidth / 1e9:.2f} GB/s at "
+        f"{num_bytes / 2**20:.1f} MiB, {latency * 1e6:.0f} us a message"
+    )
+    return Link(bandwidth, latency, source, copying / num_bytes)
 
 
-def _sums(rank: int, store: str) -> list[float]:
-    """Median seconds to sum a tensor of each size."""
+def _measure(rank: int, store: str, num_bytes: int) -> tuple[float, float, float]:
+    """Seconds of a short and a long sum, and of the copies."""
     import torch
     from torch import distributed
 
     torch.set_num_threads(1)
+    warm_heap()  # as the trainer has it, so that a bucket's pages are there already
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     try:
-        return [_median(torch.ones(size), distributed) for size in SIZES]
+        parts = list(torch.ones(max(num_bytes // 4, PARTS)).tensor_split(PARTS))
+        short, long = torch.ones(1), torch.cat(parts)
+        copying = _shortest(lambda: _through_a_bucket(parts))
+        sums = [_shortest(lambda x=x: distributed.all_reduce(x)) for x in (short, long)]
+        return sums[0], sums[1], copying
     finally:
         distributed.destroy_process_group()
 
 
-def _median(tensor: object, distributed: object) -> float:
+def _through_a_bucket(parts: list[Tensor]) -> None:
+    import torch
+
+    flat = torch.cat(parts)
+    for part, copied in zip(parts, flat.split([len(part) for part in parts]), strict=True):
+        part.copy_(copied)
+
+
+def _shortest(work: Callable[[], object]) -> float:
     times = []
     for _ in range(NUM_REPEATS):
         started = time.perf_counter()
-        distributed.all_reduce(tensor)  # type: ignore[attr-defined]
+        work()
         times.append(time.perf_counter() - started)
-    return float(np.median(times[2:]))
+    return min(times)

@@ -36,7 +36,7 @@ from burnish.planning.machine import GIB
 from burnish.planning.quantized import QuantizedLinear, weight_bytes
 from burnish.planning.recomputing import num_recomputed
 from burnish.planning.step import Setting, Transient, build, evaluation_bytes, step_bytes
-from burnish.recipe import LoraSettings, ModelSection, Recipe
+from burnish.recipe import ModelSection, Recipe, TrainSection
 
 CUDA_CONTEXT_GIB = 0.5
 """What a process pays for CUDA's context and the kernels of torch."""
@@ -109,10 +109,12 @@ ROOM: dict[Device, float] = {"cpu": 0.9, "cuda": 0.95}
 """Share of free memory that a plan fills: the rest is for its error, and for others."""
 
 
-def setting_of(model: ModelSection, lora: LoraSettings, config: Any, dtype: torch.dtype) -> Setting:
+def setting_of(
+    model: ModelSection, train: TrainSection, config: Any, dtype: torch.dtype
+) -> Setting:
     """What a recipe says of a step's memory."""
     bits = 8 if model.load_in_8bit else 4 if model.load_in_4bit else None
-    return Setting(config=config, lora=lora, bits=bits, dtype=dtype)
+    return Setting(config=config, train=train, bits=bits, dtype=dtype)
 
 
 def memory(
@@ -173,9 +175,10 @@ def _lasting(recipe: Recipe, setting: Setting, lanes: int, place: Place) -> dict
     else:
         mapped = mapped_file_bytes(model, setting) / GIB
         others = place.libraries_gib + CPU_SCATTERED_GIB + mapped
+    adapters = 4 * trained if setting.train.method == "lora" else 0
     return {
-        "weights": (weight_bytes(model) - 4 * trained) / GIB,
-        "adapters": 4 * trained / GIB,
+        "weights": (weight_bytes(model) - adapters) / GIB,
+        "adapters": adapters / GIB,
         "gradients": 4 * trained * lanes / GIB,
         "optimizer": OPTIMIZER_BYTES[recipe.train.optim] * trained / GIB,
         "others": others,

@@ -98,7 +98,7 @@ def outlook(recipe: Recipe, config: Any, rows: Rows, place: Place, loop: Loop) -
     training = dataclasses.replace(loop.training(records), share=_share(records, lengths))
     validation = _validation(recipe, rows, loop)
     dtype = dtype_on(place.device, recipe.train.bf16)
-    setting = setting_of(recipe.model, recipe.train.lora, config, dtype)
+    setting = setting_of(recipe.model, recipe.train, config, dtype)
     needed = memory(recipe, setting, training, validation, place, loop)
     return Outlook(
         recipe,

@@ -14,6 +14,7 @@ import torch
 
 from burnish.conversation import Conversation
 from burnish.errors import BurnishError, ModelError
+from burnish.models.lora import base_of
 from burnish.models.names import find_model
 from burnish.planning.cluster import Link, cluster_look
 from burnish.planning.disk import disk_bytes
@@ -171,7 +172,8 @@ def _cluster(target: Target, look: Look, recipe: Recipe, pace: Pace | None) -> C
     if target.num_processes < 2:
         return None
     part = look(recipe, num_processes=target.num_processes)
-    link = target.link or measured_link()
+    sent = min(4 * _num_trained(build(part.setting)), 4 * part.loop.bucket)
+    link = target.link or measured_link(sent)
     return cluster_look(part, target.num_processes, link, pace)
 
 
@@ -182,12 +184,12 @@ def _changes(here: Outlook, rows: Rows, look: Look, config: Any) -> list[str]:
 
 
 def _model(recipe: Recipe, target: Target, adapted: Any) -> ModelLook:
-    trained = _num_trained(adapted)
+    trained, is_adapter = _num_trained(adapted), recipe.train.method == "lora"
     return ModelLook(
         name=str(target.model_config or recipe.model.name_or_path),
         layers=adapted.config.get_text_config().num_hidden_layers,
-        weights=count(adapted) - trained,
-        weights_per_token=num_active(adapted.get_base_model()) - trained,
+        weights=count(adapted) - (trained if is_adapter else 0),
+        weights_per_token=num_active(base_of(adapted)) - (trained if is_adapter else 0),
         trained_weights=trained,
     )
 

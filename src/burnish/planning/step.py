@@ -29,16 +29,19 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from burnish.models.lora import base_of
+from burnish.models.trainable import held_in, make_trainable
 from burnish.planning.batches import Batch
 from burnish.planning.experts import shapes_of_grouped_products
 from burnish.planning.live import LiveBytes
 from burnish.planning.loops import Loop
 from burnish.planning.quantized import quantize_shape
-from burnish.planning.shape import empty_model, shallow, with_adapter
-from burnish.recipe import LoraSettings
+from burnish.planning.shape import empty_model, shallow
+from burnish.recipe import TrainSection
 
-DEPTHS = (2, 4)
-"""Layers of the two models that are run; what a layer adds is their difference."""
+FEWEST, APART = 2, 2
+"""Layers of the first of the two models that are run, at least, and how many more the second has;
+what a layer adds is their difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +50,42 @@ class Setting:
 
     Attributes:
         config: the model's configuration.
-        lora: the adapter.
+        train: what learns, by its method; nothing else of it counts.
         bits: width of the base's linear layers, or None for a whole base.
         dtype: type of the base, or what its quantized layers compute in.
     """
 
     config: Any = field(compare=False)
-    lora: LoraSettings = field(compare=False)
+    train: TrainSection = field(compare=False)
     bits: int | None
     dtype: torch.dtype
     _identity: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Configurations can't be hashed; their text can."""
-        identity = self.config.to_json_string() + self.lora.model_dump_json()
+        learns = self.train.model_dump_json(include={"method", "lora", "freeze_trainable_layers"})
+        identity = self.config.to_json_string() + learns
         object.__setattr__(self, "_identity", identity)
 
     @property
     def depth(self) -> int:
         """The model's layers."""
         return int(self.config.get_text_config().num_hidden_layers)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Layers of the models that are run: two shallow ones, or all of them.
+
+        With method freeze the last layers differ from those before, which are told apart if both
+        models have all of the learning ones. Parts that are named by layer need every layer.
+        """
+        learning = self.train.freeze_trainable_layers
+        if self.train.method != "freeze":
+            learning = 0
+        elif not isinstance(learning, int):
+            return (self.depth,)
+        first = max(FEWEST, learning)
+        return (first, first + APART) if self.depth > first + APART else (self.depth,)
 
     def at_depth(self, num_layers: int) -> Setting:
         """The same with the first so many layers."""
@@ -110,7 +129,7 @@ def step_bytes(setting: Setting, batch: Batch, loop: Loop, num_recomputed: int =
         num_recomputed: so many layers, from the first, keep only their input.
     """
     depth = setting.depth
-    if depth <= DEPTHS[1]:
+    if len(setting.depths) == 1:
         return _traced(setting, batch, loop, num_recomputed, _training)
     whole, layer = _by_depth(setting, batch, loop, False, _training)
     if not num_recomputed:
@@ -125,17 +144,35 @@ def step_bytes(setting: Setting, batch: Batch, loop: Loop, num_recomputed: int =
 
 def evaluation_bytes(setting: Setting, batch: Batch, loop: Loop) -> Transient:
     """What scoring one batch keeps at its worst moment, without a backward pass."""
-    if setting.depth <= DEPTHS[1]:
+    if len(setting.depths) == 1:
         return _traced(setting, batch, loop, 0, _scoring)
     return _by_depth(setting, batch, loop, False, _scoring)[0]
 
 
+def bound_bytes(model: Any, num_tokens: int) -> float:
+    """More than the step of a row of so many tokens can keep, without running one.
+
+    For every token, the input and output of every linear layer twice, in float32; scores with all
+    others of every head three times; and the logits four times.
+    """
+    config = base_of(model).config.get_text_config()
+    linear = sum(m.in_features + m.out_features for m in model.modules() if _is_linear(m))
+    scores = config.num_hidden_layers * config.num_attention_heads * num_tokens
+    return 4.0 * num_tokens * (2 * linear + 3 * scores + 4 * config.vocab_size)
+
+
+def _is_linear(module: Any) -> bool:
+    return hasattr(module, "in_features") and hasattr(module, "out_features")
+
+
 def build(setting: Setting) -> Any:
-    """The model with its adapter on the meta device, in training mode, as the trainer has it."""
-    model = empty_model(setting.config, setting.dtype)
+    """The model with what learns on the meta device, in training mode, as the trainer has it."""
+    own = getattr(setting.config, "dtype", None) or torch.float32
+    model = empty_model(setting.config, held_in(setting.train, setting.dtype, own))
     if setting.bits:
         quantize_shape(model, setting.bits, setting.dtype)
-    return with_adapter(model, setting.lora).train()
+    with torch.device("meta"):
+        return make_trainable(model, setting.train, initialize=False).train()
 
 
 Run = Callable[[Callable[[], Tensor]], None]
@@ -154,12 +191,12 @@ def _by_depth(
     setting: Setting, batch: Batch, loop: Loop, recomputing: bool, run: Run
 ) -> tuple[Transient, Transient]:
     """What the whole model takes, and how much of that a layer adds."""
-    first, second = DEPTHS
     low, high = (
-        _traced(setting.at_depth(n), batch, loop, n if recomputing else 0, run) for n in DEPTHS
+        _traced(setting.at_depth(n), batch, loop, n if recomputing else 0, run)
+        for n in setting.depths
     )
-    layer = (high - low) * (1 / (second - first))
-    return low + layer * (setting.depth - first), layer
+    layer = (high - low) * (1 / APART)
+    return low + layer * (setting.depth - setting.depths[0]), layer
 
 
 @lru_cache(maxsize=256)

@@ -2,7 +2,7 @@
 
 Seconds of the rows that are at work together are taken as `fixed + FLOPs / rate`. FLOPs per
 computed token: 2 a frozen weight in the forward pass and 2 in the backward pass (the gradient of
-the input alone), 6 a weight of the adapter, and attention's two products over the keys that a query
+the input alone), 6 a weight that learns, and attention's two products over the keys that a query
 sees; 4 a weight of the head per supervised token. Layers that recompute go forward once more.
 
 Source: Kaplan et al., "Scaling Laws for Neural Language Models", 2020, section 2.1 (counting).
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from burnish.models.lora import base_of
 from burnish.planning.batches import MicroBatches, Record
 from burnish.planning.loops import Loop
 from burnish.planning.shape import num_active
@@ -41,14 +42,14 @@ class Work:
 
     Attributes:
         frozen: weights of the layers that do not learn.
-        adapter: weights that do.
+        learned: weights of the layers that do, adapters among them.
         head: weights of the head, which sees supervised tokens alone.
         attention: FLOPs of a query with a key, in all layers.
         recomputed: share of the layers that go forward twice.
     """
 
     frozen: float
-    adapter: float
+    learned: float
     head: float
     attention: float
     recomputed: float = 0.0
@@ -56,7 +57,7 @@ class Work:
     def training(self, batches: MicroBatches) -> Floats:
         """FLOPs of each row, forward and backward."""
         forward = self._forward(batches)
-        backward = batches.lengths * (2 * self.frozen + 4 * self.adapter)
+        backward = batches.lengths * (2 * self.frozen + 4 * self.learned)
         backward = backward + 2.5 * self.attention * batches.scores
         head = 4.0 * self.head * batches.supervised
         total: Floats = (1 + self.recomputed) * forward + backward + head
@@ -67,7 +68,7 @@ class Work:
         return self._forward(batches) + 2.0 * self.head * batches.supervised
 
     def _forward(self, batches: MicroBatches) -> Floats:
-        products: Floats = batches.lengths * 2.0 * (self.frozen + self.adapter)
+        products: Floats = batches.lengths * 2.0 * (self.frozen + self.learned)
         return products + self.attention * batches.scores
 
 
@@ -95,17 +96,16 @@ class Pace:
 
 def work_of(model: Any, *, num_recomputed: int = 0) -> Work:
     """What a token costs in a model with its adapter, on whatever device."""
-    base = model.get_base_model()
+    base = base_of(model)
     config = base.config.get_text_config()
-    adapter = sum(p.numel() for n, p in model.named_parameters() if "lora_" in n)
     head = base.get_output_embeddings()
-    embeddings = base.get_input_embeddings().weight.numel()
-    tied = head.weight is base.get_input_embeddings().weight
-    frozen = num_active(base) - adapter - embeddings - (0 if tied else head.weight.numel())
+    tables = {id(p): p for p in (head.weight, base.get_input_embeddings().weight)}
+    learned = sum(p.numel() for p in model.parameters() if p.requires_grad and id(p) not in tables)
+    frozen = num_active(base) - learned - sum(p.numel() for p in tables.values())
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     attention = 4.0 * config.num_hidden_layers * config.num_attention_heads * width
     recomputed = num_recomputed / config.num_hidden_layers
-    return Work(frozen, adapter, head.weight.numel(), attention, recomputed)
+    return Work(frozen, learned, head.weight.numel(), attention, recomputed)
 
 
 def calibrate(

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from burnish.models.loading import load_base, pick_dtype, set_threads
+import torch
+
+from burnish.models.loading import load_base, own_dtype, pick_dtype, set_threads
+from burnish.models.trainable import held_in, make_trainable
 from burnish.planning.outlook import Outlook
 from burnish.planning.report import TimeLook
 from burnish.planning.step import build
@@ -30,7 +33,7 @@ def measured_pace(seen: Outlook, folder: Path, work: Work, *, run: bool) -> Pace
     dtype = pick_dtype(recipe.train.bf16, training=True)
     if run:
         say("running a few rows for their time")
-        model = _adapted(recipe, folder, dtype)
+        model = _tuned(recipe, folder, dtype)
         go = seen.loop.run(model, seen.memory.recomputed_layers)
         tokens = seen.training.worst.length * seen.training.lanes
         return calibrate(go, seen.records, tokens, work, seen.loop)
@@ -39,13 +42,11 @@ def measured_pace(seen: Outlook, folder: Path, work: Work, *, run: bool) -> Pace
     return estimate(build(seen.setting), dtype, seen.loop)
 
 
-def _adapted(recipe: Recipe, folder: Path, dtype: Any) -> Any:
-    from peft import get_peft_model
-
-    from burnish.models.lora import lora_config
-
-    base = load_base(folder, recipe.model, dtype=dtype)
-    return get_peft_model(base, lora_config(recipe.train.lora, initialize=False)).train()
+def _tuned(recipe: Recipe, folder: Path, compute: torch.dtype) -> Any:
+    """The model with what learns, ready to be run; its initial values don't matter."""
+    held = held_in(recipe.train, compute, own_dtype(folder))
+    base = load_base(folder, recipe.model, dtype=held)
+    return make_trainable(base, recipe.train, initialize=False).train()
 
 
 def time_look(seen: Outlook, pace: Pace, work: Work, price_per_hour: float | None) -> TimeLook:

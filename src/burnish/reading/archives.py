@@ -11,6 +11,7 @@ import io
 import posixpath
 import re
 import shutil
+import stat
 import tempfile
 import zipfile
 from collections import Counter
@@ -150,13 +151,17 @@ def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: Limit) 
 def _checked(
     archive: zipfile.ZipFile, limit: Limit, tell: Callable[[str], None]
 ) -> dict[str, zipfile.ZipInfo]:
-    """The members by name, without folders and hidden files."""
+    """The members by name, without folders, links and hidden files."""
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     _refuse_growth(infos, limit)
     named = [(_name_within(_name_of(info), limit.name), info) for info in infos]
-    wanted = [(name, info) for name, info in named if not is_hidden(name)]
-    if len(wanted) < len(named):
-        tell(_hidden_files(limit.name, [name for name, _ in named if is_hidden(name)]))
+    hidden = [name for name, _ in named if is_hidden(name)]
+    seen = [(name, info) for name, info in named if not is_hidden(name)]
+    links = [name for name, info in seen if _is_link(info)]
+    wanted = [(name, info) for name, info in seen if not _is_link(info)]
+    for what, names in (("hidden files", hidden), ("links", links)):
+        if names:
+            tell(_skipped(limit.name, what, names))
     twice = [name for name, count in Counter(name for name, _ in wanted).items() if count > 1]
     for member, info in wanted:
         where = f"{limit.name}/{member}"
@@ -175,9 +180,14 @@ def _checked(
     return dict(wanted)
 
 
-def _hidden_files(archive: str, hidden: list[str]) -> str:
-    shown = ", ".join(hidden[:_NUM_NAMED]) + (", ..." if len(hidden) > _NUM_NAMED else "")
-    return f"{archive}: skipped {len(hidden)} hidden files in this archive ({shown})"
+def _is_link(info: zipfile.ZipInfo) -> bool:
+    """Whether a member is a symbolic link, whose content is the name of another file."""
+    return stat.S_ISLNK(info.external_attr >> 16)
+
+
+def _skipped(archive: str, what: str, names: list[str]) -> str:
+    shown = ", ".join(names[:_NUM_NAMED]) + (", ..." if len(names) > _NUM_NAMED else "")
+    return f"{archive}: skipped {len(names)} {what} in this archive ({shown})"
 
 
 def _name_within(name: str, archive: str) -> str:

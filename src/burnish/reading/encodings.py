@@ -27,8 +27,8 @@ MIN_UTF8 = 16
 """So many characters beyond ASCII that read as UTF-8 are no accident of another encoding."""
 NUM_HEAD = 4096
 """So many bytes at the start of a file tell UTF-16 that has no byte order mark ..."""
-ZEROS = 0.05
-"""... if such a share of the characters there are ASCII."""
+ZEROS, ZEROS_IN_UTF8 = 0.05, 0.25
+"""... if such a share of the characters there are ASCII; more where it may be UTF-8, too."""
 MIN_MIXED = 2
 """In a file of GB18030, a line that is UTF-8 with so many characters of 3 bytes is of UTF-8."""
 
@@ -106,14 +106,23 @@ def _unmarked_utf16(head: bytes) -> str | None:
 
     Few characters beyond ASCII have zeros, on the other side (一 is U+4E00).
     """
+    least = (ZEROS_IN_UTF8 if _fits_utf8(head) else ZEROS) * (len(head) // 2)
     for name, line_feed, zeros, others in (
         ("utf-16-le", b"\n\0", head[1::2].count(0), head[::2].count(0)),
         ("utf-16-be", b"\0\n", head[::2].count(0), head[1::2].count(0)),
     ):
-        is_usual = zeros >= ZEROS * (len(head) // 2) and zeros >= 4 * others
-        if is_usual and re.match(b"(?s)(?:..)*?" + line_feed, head):
+        if zeros >= max(least, 4 * others) and re.match(b"(?s)(?:..)*?" + line_feed, head):
             return name
     return None
+
+
+def _fits_utf8(start: bytes) -> bool:
+    """Whether a text that begins so may be UTF-8."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_utf8(raw: RawFile) -> bool:

@@ -45,6 +45,7 @@ class Job:
     sampling: Sampling
     stops: list[str] = field(default_factory=list)
     deliver: Callable[[Piece], None] | None = None
+    has_tools: bool = False
     pieces: queue.Queue[Piece] = field(default_factory=queue.Queue)
     cancelled: threading.Event = field(default_factory=threading.Event)
     num_new: int = 0
@@ -110,7 +111,7 @@ class Engine:
                     "Shorten the conversation.",
                 )
             sampling = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
-        job = Job(prompt, sampling, list(stops), deliver)
+        job = Job(prompt, sampling, list(stops), deliver, has_tools=bool(tools))
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
@@ -152,7 +153,9 @@ class Engine:
             self._current = None
 
     def _answer(self, job: Job) -> None:
-        text = _Held(job, TextStream(self._tokenizer))
+        # In some families control tokens open a call; a client could not tell it without them.
+        stream = TextStream(self._tokenizer, skip_special_tokens=not job.has_tools)
+        text = _Held(job, stream)
 
         def on_token(token: int) -> None:
             if token not in self._stop_ids and not job.cancelled.is_set():

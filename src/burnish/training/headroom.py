@@ -14,7 +14,7 @@ from burnish.planning.memory import CUDA_SCATTERED, OPTIMIZER_BYTES, ROOM, setti
 from burnish.planning.recomputing import num_recomputed
 from burnish.planning.rows import representative
 from burnish.planning.shape import read_shape
-from burnish.planning.step import step_bytes
+from burnish.planning.step import bound_bytes, step_bytes
 from burnish.progress import say, warn
 from burnish.recipe import ModelSection, TrainSection
 from burnish.training import ranks
@@ -46,17 +46,22 @@ def layers_to_recompute(
     if wanted != "auto":
         return num_recomputed(wanted, num_layers, lambda number: 0.0, None)
     device: Device = "cuda" if next(tuned.parameters()).is_cuda else "cpu"
+    lengths = [len(ids) for ids in train_set["input_ids"]]
+    lanes = torch.get_num_threads() if device == "cpu" else 1
+    room = _room_gib(device, tuned, section, lanes)
+    bound = bound_bytes(tuned, max(section.row_length, lanes * max(lengths))) / GIB
+    if bound <= room:  # so much that nothing need be counted
+        return 0
     config = read_shape(find_model(model), trust_remote_code=model.trust_remote_code)
     taken = section.model_copy(update={"backend": backend})
     loop = loop_of(model, taken, config, device, ranks.num_ranks())
     rows = loop.training(representative(train_set))
-    setting = setting_of(model, section.lora, config, compute)
+    setting = setting_of(model, section, config, compute)
     scale = rows.lanes / GIB * (1 + CUDA_SCATTERED if device == "cuda" else 1.0)
 
     def needed(number: int) -> float:
         return step_bytes(setting, rows.worst, loop, number).total * scale
 
-    room = _room_gib(device, tuned, section, rows.lanes)
     number = num_recomputed("auto", num_layers, needed, room)
     _say(number, num_layers, needed(number), room)
     return number

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from burnish.errors import RecipeError
-from burnish.models.loading import BASE_NOTE, load_base, own_dtype
+from burnish.models.loading import BASE_NOTE, load_base, own_dtype, pick_device
 from burnish.models.lora import base_of
 from burnish.models.new_rows import new_rows
 from burnish.models.prequantized import quantization_of
@@ -50,6 +50,12 @@ def check_settings(model: ModelSection, section: TrainSection) -> None:
     except ValueError as error:
         raise RecipeError("recipe", str(error), "") from None
     check_optimizer(section)
+    if model.load_in_8bit and section.lora.use_dora and pick_device().type == "cpu":
+        raise RecipeError(
+            "train.lora.use_dora",
+            "on a CPU PEFT spoils the scales of an 8-bit base whenever DoRA reads its weights.",
+            "Set model.load_in_8bit: false (load_in_4bit works), or use_dora: false.",
+        )
     if section.method == "full" and section.learning_rate > HIGH_RATE:
         warn(
             f"train.learning_rate is {section.learning_rate:g}, which is high for method full; "

@@ -35,7 +35,8 @@ def with_noise(loss_sum: LossSum, embedding: nn.Module, alpha: float) -> LossSum
 
         def add(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
             noise = torch.empty_like(output).uniform_(-1, 1)  # [1, T, d]
-            return output + noise * (width / output.shape[-1] ** 0.5).to(output)
+            noise *= (width / output.shape[-1] ** 0.5).to(output)
+            return output + noise
 
         hook = embedding.register_forward_hook(add)
         try:

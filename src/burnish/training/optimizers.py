@@ -55,7 +55,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 group.setdefault(name, value)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both; the result of the closure, if any."""
         loss = None
         if closure is not None:
@@ -65,7 +65,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
             # Set anew each time: loading a state replaces these objects.
             part.state = self.state
             part.param_groups = [g for g in self.param_groups if g["is_matrix"] is is_matrix]
-            part.step()
+            part.step()  # type: ignore[no-untyped-call]
         return loss
 
 

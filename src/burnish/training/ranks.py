@@ -73,8 +73,8 @@ def from_first(work: Callable[[], Result]) -> Result:
     if is_first():
         try:
             outcome = [(work(), None)]
-        except (BurnishError, OSError) as error:
-            outcome = [(None, error)]
+        except (BurnishError, OSError) as refused:
+            outcome = [(None, refused)]
     dist.broadcast_object_list(outcome, src=0, device=torch.device("cpu"))
     ((result, error),) = outcome
     if error is not None:
@@ -140,7 +140,7 @@ def _in_buckets(tensors: Sequence[Tensor], exchange: Callable[[Tensor], object])
     for bucket in _buckets(tensors):
         flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
         exchange(flat)
-        parts = flat.split([tensor.numel() for tensor in bucket])
+        parts = torch.split(flat, [tensor.numel() for tensor in bucket])
         for tensor, part in zip(bucket, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 

@@ -27,17 +27,18 @@ from burnish.training.backends import Backend
 from burnish.training.limit import data_sheet, measured_rate, work_of
 from burnish.training.llama.attention import BLOCK, Segment, forget_masks
 from burnish.training.llama.model import Unfit, read_model
+from burnish.training.methods import computing
 from burnish.training.packed_model import PackedModel
 from burnish.training.packing import Row
 from burnish.training.recomputing import recompute_layers
 from burnish.training.steps import RankShare, StepBatches
 
-Name = Literal["fast", "transformers"]
+Name = Literal["fast", "int8", "transformers"]
 
 SHORTEST_ROW = 256
 """Rows are not made shorter than this to save memory."""
 
-REACHED: dict[Name, float] = {"fast": 0.75, "transformers": 0.45}
+REACHED: dict[Name, float] = {"fast": 0.75, "int8": 1.0, "transformers": 0.45}
 """Share of the limit (training/limit.py) that was reached where it was measured (docs/LOG.md)."""
 
 
@@ -50,16 +51,16 @@ def loop_of(
     model: ModelSection, train: TrainSection, config: Any, on: Device, num_processes: int = 1
 ) -> Loop:
     """The loop of two sections of a recipe; one of several processes takes its part of a step."""
-    setting = setting_of(model, train.lora, config, dtype_on(on, train.bf16))
-    name = _backend_name(train, setting, on)
-    rows = _Packer(train, name, set_threads() if name == "fast" and on == "cpu" else 1)
+    setting = setting_of(model, train, config, dtype_on(on, train.bf16))
+    name = _backend_name(setting, on)
+    rows = _Packer(train, name, set_threads() if name != "transformers" and on == "cpu" else 1)
     return Loop(
         name=name,
         training=partial(_training, train, rows, num_processes),
         validation=rows.all_at_once,
         rows=rows.of_step,
-        loss=partial(_loss, name),
-        run=partial(_runner, rows),
+        loss=partial(_loss, name, setting),
+        run=partial(_runner, rows, setting),
         rate=partial(_rate, name),
         bucket=ranks.BUCKET,
         smaller=_smaller(train),
@@ -67,10 +68,13 @@ def loop_of(
     )
 
 
-def _backend_name(train: TrainSection, setting: Setting, on: Device) -> Name:
+def _backend_name(setting: Setting, on: Device) -> Name:
     """Which backend the trainer would take, unless the fast path is found not to agree."""
+    train = setting.train
     own = train.backend == "transformers" or (train.backend == "auto" and on == "cuda")
-    return "transformers" if own or train.torch_compile or not _is_llama_like(setting) else "fast"
+    if own or train.torch_compile or train.against_fast_path or not _is_llama_like(setting):
+        return "transformers"
+    return "int8" if train.speed == "int8" else "fast"
 
 
 @lru_cache(maxsize=64)
@@ -101,11 +105,10 @@ class _Packer:
 
     def backend(self, loss_sum: Callable[[Row], Tensor]) -> Backend:
         """What computes them, with a loss of one's own."""
-        fast = self.name == "fast"
+        fast = self.name != "transformers"
         compiles = self.train.torch_compile
-        return Backend(
-            self.name, loss_sum, shares_prefixes=fast, takes_lanes=fast, static_rows=compiles
-        )
+        name: Any = "fast" if fast else "transformers"
+        return Backend(name, loss_sum, fast, takes_lanes=fast, static_rows=compiles)
 
     def of_step(self, records: Sequence[Record]) -> MicroBatches:
         """The rows of a step, which are dealt to lanes."""
@@ -127,7 +130,7 @@ class _Packer:
         parts = [(s.start, s.stop, s.prefix_start, s.prefix_stop) for s in row.segments]
         # The model's own forward masks a square of scores; the fast path leaves out its blocks.
         own = sum(len(s) * (s.prefix + (len(s) + BLOCK) // 2) for s in row.segments)
-        scores = own if self.name == "fast" else len(row) ** 2
+        scores = len(row) ** 2 if self.name == "transformers" else own
         return Batch(len(row), max(len(row.targets), 1), tuple(parts), scores)
 
 
@@ -163,13 +166,29 @@ def _smaller(train: TrainSection) -> tuple[dict[str, Any], ...]:
 # --- loss and time ----------------------------------------------------------------------------
 
 
-def _loss(name: Name, model: Any, batch: Batch, num_recomputed: int) -> Callable[[], Tensor]:
+def _loss(
+    name: Name, setting: Setting, model: Any, batch: Batch, num_recomputed: int
+) -> Callable[[], Tensor]:
     row = _row(batch, next(iter(model.parameters())).device)
-    if name == "fast":
-        return partial(read_model(model).loss_sum, row, num_recomputed=num_recomputed)
     # Without random numbers to keep, which fake tensors have none of.
-    recompute_layers(model, num_recomputed, preserve_rng_state=False)
-    return partial(PackedModel(model).loss_sum, row)
+    loss_sum = _loss_sum(name, setting, model, num_recomputed, preserve_rng_state=False)
+    return partial(loss_sum, row)
+
+
+def _loss_sum(
+    name: Name, setting: Setting, model: Any, num_recomputed: int, **options: Any
+) -> Callable[[Row], Tensor]:
+    """A row's loss as the trainer computes it, but for noise and what is added to cross entropy."""
+    if name != "transformers":
+        parts = read_model(model) if name == "fast" else read_model(model).in_8_bits()
+        return partial(parts.loss_sum, num_recomputed=num_recomputed)
+    recompute_layers(model, num_recomputed, **options)
+
+    def own(row: Row) -> Tensor:
+        with computing(setting.train, row.input_ids.device, setting.dtype):
+            return PackedModel(model).loss_sum(row)
+
+    return own
 
 
 def _row(batch: Batch, device: torch.device) -> Row:
@@ -188,15 +207,12 @@ def _row(batch: Batch, device: torch.device) -> Row:
     )
 
 
-def _runner(rows: _Packer, model: Any, num_recomputed: int) -> Callable[[Sequence[Record]], None]:
-    if rows.name == "fast":
-        loss_sum: Any = partial(read_model(model).loss_sum, num_recomputed=num_recomputed)
-    else:
-        recompute_layers(model, num_recomputed)
-        loss_sum = PackedModel(model).loss_sum
+def _runner(
+    rows: _Packer, setting: Setting, model: Any, num_recomputed: int
+) -> Callable[[Sequence[Record]], None]:
+    backend = rows.backend(_loss_sum(rows.name, setting, model, num_recomputed))
     learning = [p for p in model.parameters() if p.requires_grad]
-    device = learning[0].device
-    work = Accumulation(rows.backend(loss_sum), rows.packing, learning, device, lanes=rows.lanes)
+    work = Accumulation(backend, rows.packing, learning, learning[0].device, lanes=rows.lanes)
 
     def run(records: Sequence[Record]) -> None:
         work.backward(records, scale=1.0).item()  # waits for a GPU

@@ -83,6 +83,8 @@ class SavingTrainer(GatheringTrainer):
         journals: the files that are added to while training goes.
     """
 
+    control: Any
+
     def __init__(self, *args: Any, keep: int | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.counters = Counters()
@@ -143,8 +145,10 @@ class SavingTrainer(GatheringTrainer):
             is_over=self.control.should_training_stop and ends_early,
             loss=float(self._tr_loss),
             last_logged=self._globalstep_last_logged,
-            **self._still_due,
-            **self._of_step,
+            evaluate=self._still_due["evaluate"],
+            save=self._still_due["save"],
+            grad_norm=self._of_step["grad_norm"],
+            learning_rate=self._of_step["learning_rate"],
         )
         return {
             **self.noted,

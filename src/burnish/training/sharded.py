@@ -83,7 +83,7 @@ class ShardedAccumulation:
             self._model.set_requires_gradient_sync(number == len(rows))
             loss = self._backend.loss_sum(row.to(self._device)) * (scale * weight)
             # FSDP takes the mean of the ranks' gradients; what is wanted is their sum.
-            (loss * ranks.num_ranks()).backward()
+            torch.autograd.backward(loss * ranks.num_ranks())
             total += loss.detach()
         return total
 

@@ -11,8 +11,11 @@ A run that is resumed goes on under its name, which lies with the checkpoints.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
+import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -105,7 +108,8 @@ def open_trackers(
         for kind in names:
             own = folder / kind
             own.mkdir(parents=True, exist_ok=True)
-            trackers[kind] = TRACKERS[kind](Place(own, name, settings, is_new))
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for the report
+                trackers[kind] = TRACKERS[kind](Place(own, name, settings, is_new))
         yield send
     finally:
         for kind in list(trackers):
@@ -115,9 +119,11 @@ def open_trackers(
 def _safely(kind: str, trackers: dict[str, Tracker], work: Callable[[Tracker], Any]) -> None:
     """Leaves out a tracker that fails; what it says is not shown, for it may hold an address."""
     tracker = trackers[kind]
+    errors: tuple[type[Exception], ...] = (OSError, *tracker.errors)
     try:
-        work(tracker)
-    except (OSError, *tracker.errors) as error:
+        with contextlib.redirect_stdout(sys.stderr):
+            work(tracker)
+    except errors as error:
         warn(f"{kind} failed ({type(error).__name__}) and gets nothing more; training goes on")
         del trackers[kind]
 
@@ -133,20 +139,24 @@ def _name_of(checkpoints: Path, run_name: str) -> tuple[str, bool]:
 
 
 def _tensorboard(place: Place) -> Tracker:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        from tensorboardX import SummaryWriter
-    writer = SummaryWriter(str(place.folder / place.name))
+    has_own = importlib.util.find_spec("tensorboard") is not None
+    package = "torch.utils.tensorboard" if has_own else "tensorboardX"
+    make = importlib.import_module(package).SummaryWriter
+    writers: list[Any] = []
 
     def log(values: Mapping[str, float], step: int) -> None:
+        if not writers:
+            # What an interrupted run wrote from this step on is no longer so.
+            purged = None if place.is_new else step
+            writers.append(make(str(place.folder / place.name), purge_step=purged))
         for name, value in values.items():
-            writer.add_scalar(name, value, step)
+            writers[0].add_scalar(name, value, step)
 
-    return Tracker(log, writer.close)
+    return Tracker(log, lambda: [writer.close() for writer in writers])
 
 
 def _wandb(place: Place) -> Tracker:
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
     run = wandb.init(
@@ -165,8 +175,10 @@ def _wandb(place: Place) -> Tracker:
 
 
 def _mlflow(place: Place) -> Tracker:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     if "MLFLOW_TRACKING_URI" not in os.environ:
         mlflow.set_tracking_uri(f"sqlite:///{place.folder / 'mlflow.db'}")
     mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
@@ -191,6 +203,8 @@ def _swanlab(place: Place) -> Tracker:
     run = swanlab.init(
         project=os.environ.get("SWANLAB_PROJECT", PROJECT),
         experiment_name=place.name,
+        id=hashlib.sha256(place.name.encode()).hexdigest()[:21],  # the length that it asks for
+        resume="allow",
         logdir=str(place.folder),
         mode=os.environ.get("SWANLAB_MODE", "offline"),
         config=dict(place.settings),
@@ -207,6 +221,8 @@ def _trackio(place: Place) -> Tracker:
         name=place.name,
         config=dict(place.settings),
         resume="never" if place.is_new else "allow",
+        auto_log_cpu=False,
+        auto_log_gpu=False,
     )
     return Tracker(lambda values, step: trackio.log(dict(values), step=step), trackio.finish)
 

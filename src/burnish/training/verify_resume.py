@@ -103,8 +103,8 @@ def compare(one: Path, other: Path) -> tuple[int, str | None]:
     for name in sorted({p.name for folder in (one, other) for p in folder.iterdir()}):
         if name in (checkpoint.SEAL, "training_args.bin", "README.md"):
             continue
-        contents = [_contents(folder / name) for folder in (one, other)]
-        for where, left, right in _pairs(*contents, name):
+        own, others = _contents(one / name), _contents(other / name)
+        for where, left, right in _pairs(own, others, name):
             count += 1
             if left != right:
                 return count, where
@@ -146,7 +146,8 @@ def _train_until(model: ModelSection, section: TrainSection, run: RunDir, until:
     from transformers import TrainerCallback
 
     from burnish import progress
-    from burnish.training.metrics import METRICS_NAME, Reporter
+    from burnish.training.journal import METRICS_NAME
+    from burnish.training.metrics import Reporter
     from burnish.training.train import go, ready
 
     progress.stderr.quiet = True

@@ -12,15 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def torchrun(arguments: Sequence[str]) -> None:
     """Starts ranks with torch's own launcher; returns when all have ended."""
-    from torch.distributed.run import parse_args, run
+    from torch.distributed import run
 
-    run(parse_args(list(arguments)))
+    launcher: Any = run
+    launcher.run(launcher.parse_args(list(arguments)))
 
 
 def accelerate(arguments: Sequence[str]) -> None:
