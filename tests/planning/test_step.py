@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from burnish.models.lora import lora_config
-from burnish.models.trainable import make_trainable
+from burnish.models.trainable import held_in, make_trainable
 from burnish.planning.live import LiveBytes
 from burnish.planning.step import Setting, bound_bytes, build, evaluation_bytes, step_bytes
 from burnish.recipe import LoraSettings, TrainSection
@@ -178,7 +178,8 @@ def test_weights_of_the_model_that_learn_take_what_they_take(method, dtype):
     row = batch(120, 30, records=3)
     loop = own_forward(config, train__method=train.method, train__bf16=dtype == torch.bfloat16)
     planned = step_bytes(Setting(config, train, None, dtype), row, loop).total
-    base = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
+    held = held_in(train, dtype, torch.float32)
+    base = transformers.AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=held)
     model = make_trainable(base, train).train()
     with LiveBytes([*model.parameters(), *model.buffers()]) as live:
         loop.loss(model, row, 0)().backward()

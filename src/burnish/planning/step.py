@@ -162,7 +162,8 @@ def bound_bytes(model: Any, num_tokens: int) -> float:
 
 
 def _is_linear(module: Any) -> bool:
-    return hasattr(module, "in_features") and hasattr(module, "out_features")
+    is_shell = hasattr(module, "base_layer")  # an adapter's, around a layer that counts itself
+    return hasattr(module, "in_features") and hasattr(module, "out_features") and not is_shell
 
 
 def build(setting: Setting) -> Any:
