@@ -4,6 +4,7 @@
     python benchmarks/crashes.py corruption              flip, truncate, empty, delete x each file
     python benchmarks/crashes.py disk MOUNTPOINT         a tmpfs with less and less room (as root)
     python benchmarks/crashes.py signals --trials 20     SIGTERM to two processes, 0 to 500 ms apart
+                                                         (by torchrun, or quicker with --forks)
 
 A tiny random model trains 60 steps, with dropout, evaluations, checkpoints and pruning; `kills`,
 `corruption` and `disk` go through the train stage as `burnish train` does. Processes are forked
@@ -21,6 +22,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -264,7 +266,7 @@ def kill_once(
         number = chance.randint(1, 60 if within in ("data", "step") else 12)
         deadline = time.monotonic() + 10 * seconds + 60
         while board.entered(within) < number and time.monotonic() < deadline:
-            if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if is_over(child):
                 break
             time.sleep(0.0005)
         time.sleep(chance.uniform(0, {"checkpoint": 0.03, "evaluation": 0.01}.get(within, 0.002)))
@@ -361,12 +363,12 @@ def fill_once(
     return resumed(recipe, run, expected, folder / "resumed.log"), how
 
 
-def signals(folder: Path, trials: int, seed: int) -> list[str]:
+def signals(folder: Path, trials: int, seed: int, *, forks: bool) -> list[str]:
     """Sends SIGTERM to the two processes of a run, up to half a second apart."""
     recipe = folder / "recipe.yaml"
     ended(forked(lambda: make_run(folder) and 0, folder / "prepare.log"))
     whole = copied(folder / "run", folder / "whole")
-    code, _ = launched(recipe, whole, folder, None)
+    code, _ = launched(recipe, whole, folder, None, forks=forks)
     expected = sha256(whole)
     print(f"whole run of two processes: exit code {code}, adapter {expected[:12]}")
     chance = random.Random(seed)
@@ -374,10 +376,10 @@ def signals(folder: Path, trials: int, seed: int) -> list[str]:
     for trial in range(trials):
         run = copied(folder / "run", folder / "stopped")
         plan = (chance.randint(1, 55), chance.uniform(0, 0.5), chance.choice([0, 1]))
-        _, took = launched(recipe, run, folder, plan)
+        _, took = launched(recipe, run, folder, plan, forks=forks)
         problem = stopped_well(run, folder, took)
         if not problem:
-            launched(recipe, run, folder, None)
+            launched(recipe, run, folder, None, forks=forks)
             problem = "" if sha256(run) == expected else "another adapter after the resume"
         seconds.append(took)
         print(f"{trial:3} {took:5.2f} s {problem or 'same adapter'}", flush=True)
@@ -391,7 +393,8 @@ def stopped_well(run: Path, folder: Path, took: float) -> str:
     """What is wrong with how two processes have stopped."""
     codes = [(folder / f"code-{rank}").read_text() for rank in range(2)]
     if codes != ["75", "75"]:
-        return f"exit codes {codes}: {(folder / 'launch.log').read_text()[-600:]}"
+        logs = "".join(p.read_text()[-600:] for p in sorted(folder.glob("launch*.log")))
+        return f"exit codes {codes}: {logs}"
     if took > 30:
         return f"{took:.1f} s until both were gone"
     left = [p.name for p in (run / "3-train" / "checkpoints").iterdir()]
@@ -402,29 +405,57 @@ def stopped_well(run: Path, folder: Path, took: float) -> str:
 
 
 def launched(
-    recipe: Path, run: Path, folder: Path, plan: tuple[int, float, int] | None
+    recipe: Path, run: Path, folder: Path, plan: tuple[int, float, int] | None, *, forks: bool
 ) -> tuple[int, float]:
     """Trains in two processes, perhaps with signals; exit code, and seconds after the first one."""
     for path in folder.glob("*-[01]"):
         path.unlink()
-    boards = [Board(folder / f"board-{rank}") for rank in range(2)]
+    boards = [Board(folder / f"board-{number}") for number in range(2)]
+    start = forked_ranks if forks else torchrun
+    processes = start(recipe, run, folder)
+    signalled = time.monotonic()
+    if plan is not None:
+        step, apart, first = plan
+        while boards[first].entered("step") < step and not is_over(processes[0]):
+            time.sleep(0.001)
+        pids = [int((folder / f"pid-{number}").read_text()) for number in range(2)]
+        signalled = time.monotonic()
+        send(pids[first])
+        time.sleep(apart)
+        send(pids[1 - first])
+    code = max([ended(process) for process in processes], key=abs)
+    return code, time.monotonic() - signalled
+
+
+def is_over(child: int) -> bool:
+    """Whether a child has ended; it can be waited for still."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def torchrun(recipe: Path, run: Path, folder: Path) -> list[int]:
+    """Two processes of a run, started by torch's own launcher."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [__file__, "rank", str(recipe), str(run), str(folder)]
-    took = 0.0
     with (folder / "launch.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        if plan is not None:
-            step, apart, first = plan
-            while boards[first].entered("step") < step and process.poll() is None:
-                time.sleep(0.001)
-            pids = [int((folder / f"pid-{rank}").read_text()) for rank in range(2)]
-            start = time.monotonic()
-            send(pids[first])
-            time.sleep(apart)
-            send(pids[1 - first])
-            process.wait(60)
-            took = time.monotonic() - start
-        return process.wait(), took
+        return [subprocess.Popen(command, stdout=log, stderr=log).pid]
+
+
+def forked_ranks(recipe: Path, run: Path, folder: Path) -> list[int]:
+    """Two processes of a run without a launcher; the environment says what it would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def work(number: int) -> Callable[[], int]:
+        def start() -> int:
+            os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2"}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            rank(recipe, run, folder)
+            return 0
+
+        return start
+
+    return [forked(work(number), folder / f"launch-{number}.log") for number in range(2)]
 
 
 def send(pid: int) -> None:
@@ -474,6 +505,7 @@ def main() -> None:
     parser.add_argument("kind", choices=["kills", "corruption", "disk", "signals", "rank"])
     parser.add_argument("places", nargs="*", type=Path)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--forks", action="store_true", help="signals: without torchrun")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     if asked.kind == "rank":
@@ -487,7 +519,7 @@ def main() -> None:
             "kills": lambda: kills(folder, asked.trials, asked.seed),
             "corruption": lambda: corruption(folder),
             "disk": lambda: disk(folder, *asked.places),
-            "signals": lambda: signals(folder, asked.trials, asked.seed),
+            "signals": lambda: signals(folder, asked.trials, asked.seed, forks=asked.forks),
         }[asked.kind]()
     print(*(f"FAILED {failure}" for failure in failures), sep="\n")
     print(f"{asked.kind}: {len(failures)} failed, {time.monotonic() - start:.0f} s in all")

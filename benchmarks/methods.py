@@ -15,13 +15,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import multiprocessing
 import shutil
-import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
+
+import peft  # noqa: F401  loaded once, for all cells
+import transformers  # noqa: F401
+
+from burnish.errors import BurnishError
+from burnish.pipeline import run_stage
+from burnish.recipe_file import load_recipe
+from burnish.run_dir import RunDir, file_sha256
 
 WIDTHS = {
     "fp32": ["train.bf16=false"],
@@ -101,11 +109,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", help="methods or optimizers by name")
     parser.add_argument("--widths", nargs="*", default=list(WIDTHS), choices=list(WIDTHS))
-    parser.add_argument("--cell", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.cell:
-        print(json.dumps(cell(Path(options.cell))))
-        return 0
+    warnings.simplefilter("ignore")
     table("method", METHODS, options.widths, options.only)
     if "fp32" in options.widths:
         table("optimizer", OPTIMIZERS, ["fp32"], options.only)
@@ -124,24 +129,20 @@ def table(what: str, rows: dict[str, list[str]], widths: list[str], only: list[s
 
 
 def run_cell(settings: list[str]) -> dict[str, Any]:
-    """What became of a recipe, tried in a process of its own."""
+    """What became of a recipe, tried in a process of its own, which has the libraries loaded."""
     with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         rows = [{"instruction": q, "output": a} for q, a in ROWS]
-        (Path(scratch) / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
-        text = RECIPE.format(folder=scratch)
-        (Path(scratch) / "recipe.yaml").write_text(text, encoding="utf-8")
-        (Path(scratch) / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, __file__, "--cell", scratch],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        )
-    if done.returncode:
-        return {"failed": done.stderr.strip().splitlines()[-1:]}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
+        (folder / "recipe.yaml").write_text(RECIPE.format(folder=scratch), encoding="utf-8")
+        work = multiprocessing.get_context("fork").Process(target=cell, args=(folder, settings))
+        work.start()
+        work.join()
+        found = folder / "found.json"
+        if not found.is_file():
+            return {"failed": f"exit code {work.exitcode}"}
+        result: dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
+    return result
 
 
 def show(found: dict[str, Any]) -> str:
@@ -157,36 +158,36 @@ def show(found: dict[str, Any]) -> str:
     )
 
 
-def cell(folder: Path) -> dict[str, Any]:
-    """Trains, resumes and merges the recipe in a folder."""
-    from burnish.errors import BurnishError
-    from burnish.pipeline import run_stage
-    from burnish.recipe_file import load_recipe
-    from burnish.run_dir import RunDir
-
-    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+def cell(folder: Path, settings: list[str]) -> None:
+    """Trains, resumes and merges the recipe in a folder; writes found.json there."""
     try:
-        loaded = load_recipe(folder / "recipe.yaml", settings)
-        for stage in ("clean", "prepare"):
-            run_stage(stage, loaded)
-        report = run_stage("train", loaded)
-        run = RunDir(loaded.run_dir)
-        losses = by_step(run)
-        whole = hashes(run)
-        seconds = cpu_seconds(run.checkpoints / "checkpoint-20")
-        shutil.rmtree(run.checkpoints / "checkpoint-20")
-        shutil.rmtree(run.trained)
-        # Called again with its files gone, the stage goes on from the checkpoint that is left.
-        run_stage("train", loaded)
-        merged = run_stage("merge", loaded)
+        found = whole_way(folder, settings)
     except BurnishError as error:
-        return {"refused": str(error).replace("\n", " ")}
+        found = {"refused": str(error).replace("\n", " ")}
+    (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def whole_way(folder: Path, settings: list[str]) -> dict[str, Any]:
+    """What the stages make of a recipe, with a resume from the middle."""
+    loaded = load_recipe(folder / "recipe.yaml", settings)
+    for stage in ("clean", "prepare"):
+        run_stage(stage, loaded)
+    report = run_stage("train", loaded)
+    run = RunDir(loaded.run_dir)
+    losses, whole = by_step(run), hashes(run)
+    seconds = cpu_seconds(run.checkpoints / "checkpoint-20")
+    shutil.rmtree(run.checkpoints / "checkpoint-20")
+    shutil.rmtree(run.trained)
+    # Called again with its files gone, the stage goes on from the checkpoint that is left.
+    run_stage("train", loaded)
+    resumed = hashes(run) == whole
+    merged = run_stage("merge", loaded)
     return {
         "first": sum(losses[:2]) / 2,
         "last": sum(losses[-2:]) / 2,
         "seconds": seconds / 20,
         "peak": report["peak_memory_gib"],
-        "resumed": hashes(run) == whole,
+        "resumed": resumed,
         "difference": merged["max_logit_difference"],
     }
 
@@ -200,8 +201,6 @@ def by_step(run: Any) -> list[float]:
 
 def hashes(run: Any) -> dict[str, str]:
     """The sha256 of the trained weights."""
-    from burnish.run_dir import file_sha256
-
     return {p.name: file_sha256(p) for p in sorted(run.trained.glob("*.safetensors"))}
 
 

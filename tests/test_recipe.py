@@ -169,6 +169,14 @@ def test_only_the_data_must_be_given():
             "torch_compile has no effect with backend fast; set backend: auto.",
         ),
         (
+            {"train": {"use_liger_kernel": True, "backend": "fast"}},
+            "use_liger_kernel has no effect with backend fast; set backend: auto.",
+        ),
+        (
+            {"train": {"torch_compile": True, "speed": "int8"}},
+            "torch_compile has no effect with speed int8; set speed: exact.",
+        ),
+        (
             {"train": {"eval_steps": 5}},
             "eval_steps has no effect with eval_strategy epoch.",
         ),

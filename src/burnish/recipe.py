@@ -547,8 +547,6 @@ class TrainSection(Section):
             )
         if self.eval_steps and self.eval_strategy != "steps":
             raise ValueError(f"eval_steps has no effect with eval_strategy {self.eval_strategy}.")
-        if self.torch_compile and self.backend == "fast":
-            raise ValueError("torch_compile has no effect with backend fast; set backend: auto.")
         if self.lr_scheduler_type == "reduce_lr_on_plateau" and self.eval_strategy == "no":
             raise ValueError("reduce_lr_on_plateau needs evaluations; set eval_strategy: epoch.")
         return self._step_widths_agree()
@@ -567,6 +565,16 @@ class TrainSection(Section):
             raise ValueError("freeze_trainable_layers is empty, so nothing would learn.")
         if self.backend == "fast" and (why := self.against_fast_path):
             raise ValueError(f"backend: fast computes plain LoRA alone, and {why}; set auto.")
+        return self
+
+    @model_validator(mode="after")
+    def _kernels_have_an_effect(self) -> Self:
+        own = {"torch_compile": self.torch_compile, "use_liger_kernel": self.use_liger_kernel}
+        for name, wanted in own.items():
+            if wanted is True and self.backend == "fast":
+                raise ValueError(f"{name} has no effect with backend fast; set backend: auto.")
+        if self.torch_compile and self.speed == "int8":
+            raise ValueError("torch_compile has no effect with speed int8; set speed: exact.")
         return self
 
     @property

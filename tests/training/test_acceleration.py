@@ -26,6 +26,7 @@ from burnish.training.journal import METRICS_NAME
 from burnish.training.loss import PLAIN, LossTerms
 from burnish.training.packed_model import PackedModel
 from burnish.training.packing import pack
+from burnish.training.recomputing import recomputing
 from tests.training.family import adapted, build, by_rows, one_by_one, records, worst_difference
 from tests.training.test_backends import leaking
 from tests.training.test_packed_model import flash, take_flash  # noqa: F401  a fixture
@@ -231,6 +232,19 @@ def test_rows_of_any_length_are_compiled_once_too(counted):
     assert sorted(len(row) for row in rows) == [9, 32, 60, 70]
     packed, packed_gradients = by_rows(model, backend.loss_sum, rows)
     assert counted.frame_count == before
+    assert packed == pytest.approx(loss, rel=1e-5)
+    assert worst_difference(packed_gradients, gradients) < 1e-4
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_layers_of_a_compiled_forward_may_recompute(counted, number):
+    model = adapted(build("Llama"))
+    loss, gradients = one_by_one(model, RECORDS)
+    backend = compiled(own_forward(model), model, RECORDS, terms=PLAIN, row_length=96)
+    backend = recomputing(backend, model, number)
+    model.train()  # only then do they
+    rows = Packing(96).rows(RECORDS, backend)
+    packed, packed_gradients = by_rows(model, backend.loss_sum, rows)
     assert packed == pytest.approx(loss, rel=1e-5)
     assert worst_difference(packed_gradients, gradients) < 1e-4
 

@@ -229,6 +229,8 @@ def test_an_eight_bit_base_may_round_by_its_neighbours_and_still_may_not_see_the
     )
     backend = choose(model)
     assert (backend.name, backend.why) == ("transformers", "its base is quantized")
+    layers = [m for m in model.modules() if hasattr(getattr(m, "state", None), "threshold")]
+    assert {layer.state.threshold for layer in layers} == {6.0}  # as before the check
     model.get_base_model().set_attn_implementation(leak)
     with pytest.raises(TrainingError, match="see one another"):
         choose(model)

@@ -29,6 +29,7 @@ def folder(tmp_path):
 def machine(monkeypatch):
     """Sets the GiB that this machine has left, in one lane."""
     monkeypatch.setattr(rehearsal, "set_threads", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     monkeypatch.setattr(headroom, "mapped_gib", lambda: 0.0)
     return lambda gib: monkeypatch.setattr(headroom, "available_gib", lambda: gib)
 

@@ -122,6 +122,32 @@ def test_experts_none_of_which_got_a_gradient_are_one():
         check_gradients(mixture((False, False), (False, False)))
 
 
+@pytest.mark.parametrize("name", ["gate", "router"])
+def test_a_router_without_a_gradient_is_none_where_its_experts_have_one(name):
+    block, alone = mixture((True, True), (False, False)), torch.nn.Module()
+    for holder in (block, alone):
+        holder.add_module(name, Adapted(has_gradient=False))
+    check_gradients(torch.nn.ModuleDict({"mlp": block}))
+    with pytest.raises(TrainingError, match=f"{name}: it received no gradient"):
+        check_gradients(torch.nn.ModuleDict({"mlp": alone}))
+
+
+@pytest.mark.filterwarnings("ignore:The following rank_pattern keys")
+@pytest.mark.parametrize("top", [1, 2])
+def test_a_mixture_of_transformers_passes_when_a_few_tokens_reach_a_few_experts(top):
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=top,
+    )  # fmt: skip
+    model = adapted(MixtralForCausalLM(config))
+    ids = torch.tensor([[3, 4, 5]])
+    model(input_ids=ids, labels=ids).loss.backward()
+    check_gradients(model)
+
+
 def test_a_model_without_adapter_layers_needs_some_gradient():
     model = torch.nn.Linear(2, 2)
     with pytest.raises(TrainingError, match="the model: it received no gradient"):

@@ -356,6 +356,16 @@ def test_dora_on_8_bits_is_refused_on_a_cpu_where_peft_spoils_the_scales(monkeyp
     check_settings(model, section)
 
 
+def test_a_start_that_changes_the_base_is_refused_where_weights_are_spread(monkeypatch):
+    from burnish.training import methods
+
+    section = TrainSection.model_validate({"lora": {"init_lora_weights": "pissa"}})
+    check_settings(ModelSection(), section)
+    monkeypatch.setattr(methods.sharded, "is_asked_for", lambda: True)
+    with pytest.raises(RecipeError, match="pissa changes weights that FSDP spreads"):
+        check_settings(ModelSection(), section)
+
+
 def test_a_quantized_checkpoint_is_not_trained_whole(tmp_path):
     (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
     with pytest.raises(BurnishError, match="are quantized by gptq, and can't be changed"):

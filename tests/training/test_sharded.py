@@ -14,11 +14,11 @@ from transformers import Trainer
 
 from burnish.conversation import IGNORE_INDEX
 from burnish.errors import TrainingError
-from burnish.run_dir import RunDir, write_json
+from burnish.run_dir import RunDir
 from burnish.training import ranks, sharded
 from burnish.training.accumulation import Packing
 from burnish.training.backends import Backend
-from burnish.training.launch.commands import accelerate_config
+from burnish.training.launch.commands import command
 from burnish.training.launch.job import Job, read_notes
 from burnish.training.launch.options import Launch
 from burnish.training.loss import PLAIN
@@ -153,19 +153,19 @@ def test_a_model_that_every_rank_has_whole_is_not_wrapped(tmp_path):
 # --- two processes with FSDP2 over gloo ---------------------------------------------------------
 
 
-def spread_over_two(loaded, folder):
-    """Trains with FSDP2 in two processes on the CPU, as accelerate would on GPUs."""
+def spread_over_two(loaded, folder, strategy="fsdp2"):
+    """Trains in two processes on the CPU as accelerate would on GPUs."""
     folder.mkdir(exist_ok=True)
     run = RunDir(loaded.run_dir)
     job = Job(loaded.recipe.model, loaded.recipe.train, run.path, Path.cwd(), folder)
     job.write()
-    config = folder / "accelerate.json"
-    write_json(config, accelerate_config(Launch("accelerate", 2, "fsdp2"), use_cpu=True))
-    script = ROOT / "tests" / "training" / "launch" / "fsdp_on_cpu.py"
+    how = Launch("deepspeed" if "zero" in strategy else "accelerate", 2, strategy)
+    options = command(how, job, use_cpu=True, bf16=False)[4:-3]
+    script = ROOT / "tests" / "training" / "launch" / "sharding_on_cpu.py"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config),
-         str(script), str(job.path)],
+        [sys.executable, "-m", "accelerate.commands.launch", *options, str(script),
+         str(job.path)],
         env=environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -202,3 +202,15 @@ def test_a_checkpoint_of_fsdp2_goes_on_in_one_process_and_back(tmp_path, tiny_mo
     _, said = spread_over_two(loaded, tmp_path / "second")
     assert "going on from checkpoint-20" in said
     assert curve(run) == pytest.approx(curve(whole), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["zero2", "zero3"])
+def test_zero_gives_the_curve_of_one_process(tmp_path, tiny_model, strategy):
+    pytest.importorskip("deepspeed")
+    _, whole = alone(ready(tmp_path / "one", tiny_model))
+    run, _ = spread_over_two(ready(tmp_path / "two", tiny_model), tmp_path / "job", strategy)
+    assert curve(run) == pytest.approx(curve(whole), abs=1e-4)
+    found, expected = (load_file(r.adapter / sharded.ADAPTER_WEIGHTS) for r in (run, whole))
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-3)

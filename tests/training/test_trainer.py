@@ -326,7 +326,8 @@ def test_a_bad_row_stops_the_run_and_is_named_among_the_rows_of_its_step(tmp_pat
 def test_a_step_that_is_passed_over_updates_nothing_and_counts_for_nothing(
     tmp_path, capfd, backend
 ):
-    trainer = spoilt(tmp_path, [5], bad_steps="skip", weight_decay=0.1, backend=backend)
+    settings = {"weight_decay": 0.1, "max_grad_norm": 1.0, "backend": backend}
+    trainer = spoilt(tmp_path, [5], bad_steps="skip", **settings)
     seen = weights_by_step(trainer)
     trainer.train()
     (line,) = read_lines(tmp_path / HEALTH_NAME)

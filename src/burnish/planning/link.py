@@ -6,6 +6,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def _measure(rank: int, store: str, num_bytes: int) -> tuple[float, float, float
         parts = list(torch.ones(max(num_bytes // 4, PARTS)).tensor_split(PARTS))
         short, long = torch.ones(1), torch.cat(parts)
         copying = _shortest(lambda: _through_a_bucket(parts))
-        sums = [_shortest(lambda x=x: distributed.all_reduce(x)) for x in (short, long)]
+        sums = [_shortest(partial(distributed.all_reduce, x)) for x in (short, long)]
         return sums[0], sums[1], copying
     finally:
         distributed.destroy_process_group()
@@ -77,7 +78,7 @@ def _through_a_bucket(parts: list[Tensor]) -> None:
     import torch
 
     flat = torch.cat(parts)
-    for part, copied in zip(parts, flat.split([len(part) for part in parts]), strict=True):
+    for part, copied in zip(parts, flat.tensor_split(PARTS), strict=True):
         part.copy_(copied)
 
 

@@ -96,10 +96,13 @@ def prepared_rows(run: RunDir) -> Rows:
 
 def _sizes(split: Any) -> tuple[Ints, Ints]:
     """Tokens and supervised tokens of each row, with those that were cut."""
-    lengths, supervised = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    none = np.empty(0, np.int64)
+    lengths: list[Ints] = [none]
+    supervised: list[Ints] = [none]
     for batch in flat_batches(split):
-        before = np.concatenate([[0], np.cumsum(batch.labels != IGNORE_INDEX)])
-        lost = 0 if batch.num_cut is None else batch.num_cut
+        before = np.zeros(len(batch.labels) + 1, np.int64)
+        np.cumsum(batch.labels != IGNORE_INDEX, out=before[1:])
+        lost: Any = 0 if batch.num_cut is None else batch.num_cut
         lengths.append(batch.lengths + lost)
         supervised.append(before[batch.ends] - before[batch.starts] + lost)
     return np.concatenate(lengths), np.concatenate(supervised)

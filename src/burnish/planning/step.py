@@ -158,7 +158,7 @@ def bound_bytes(model: Any, num_tokens: int) -> float:
     config = base_of(model).config.get_text_config()
     linear = sum(m.in_features + m.out_features for m in model.modules() if _is_linear(m))
     scores = config.num_hidden_layers * config.num_attention_heads * num_tokens
-    return 4.0 * num_tokens * (2 * linear + 3 * scores + 4 * config.vocab_size)
+    return float(4 * num_tokens * (2 * linear + 3 * scores + 4 * config.vocab_size))
 
 
 def _is_linear(module: Any) -> bool:

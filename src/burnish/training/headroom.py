@@ -69,7 +69,7 @@ def layers_to_recompute(
 
 def _room_gib(device: Device, tuned: Any, section: TrainSection, lanes: int) -> float:
     """Memory that is left for activations, once gradients and optimizer have theirs."""
-    trained = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
+    trained = int(sum(p.numel() for p in tuned.parameters() if p.requires_grad))
     lasting = (4 * lanes + OPTIMIZER_BYTES[section.optim]) * trained / GIB
     return ROOM[device] * _free_gib(device) - lasting
 

@@ -192,7 +192,7 @@ def check_gradients(model: Any) -> None:
 
     At the start of training LoRA's B is zero, so A's gradient is zero and B's is not; a layer whose
     A and B both have none learns nothing. An expert of a mixture may have seen no token of the
-    step: all its layers are without a gradient then, and others of its layer have one. A model
+    step: all its layers are without a gradient then, and other experts beside it have one. A model
     without adapter layers (full fine-tuning) must have some gradient at all.
 
     Raises:
@@ -240,7 +240,14 @@ def _embedding_pair(module: Any, adapter: str) -> tuple[Any, Any]:
 
 
 def _rests(name: str, arrived: dict[str, bool]) -> bool:
-    """Whether a layer belongs to an expert that saw no token, while others of its kind did."""
+    """Whether a layer may be without a gradient in a step, because others of its block have one.
+
+    That is an expert that saw no token. And a router that chooses one expert gives it the weight 1,
+    whatever it says.
+    """
+    block, _, last = name.rpartition(".")
+    if last in ("gate", "router"):
+        return any(has for other, has in arrived.items() if other.startswith(f"{block}.experts"))
     found = _EXPERT.match(name)
     if found is None:
         return False

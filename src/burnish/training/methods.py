@@ -22,6 +22,7 @@ from burnish.models.trainable import held_in, make_trainable
 from burnish.progress import warn
 from burnish.recipe import ModelSection, TrainSection, check_method
 from burnish.run_dir import RunDir, replace_folder, write_json
+from burnish.training import sharded
 from burnish.training.adapter import add_adapter
 from burnish.training.loftq import start_from_residual
 from burnish.training.neftune import with_noise
@@ -55,6 +56,12 @@ def check_settings(model: ModelSection, section: TrainSection) -> None:
             "train.lora.use_dora",
             "on a CPU PEFT spoils the scales of an 8-bit base whenever DoRA reads its weights.",
             "Set model.load_in_8bit: false (load_in_4bit works), or use_dora: false.",
+        )
+    if section.lora.changes_base and sharded.is_asked_for():
+        raise RecipeError(
+            "train.lora.init_lora_weights",
+            f"{section.lora.init_lora_weights} changes weights that FSDP spreads over processes.",
+            "Set init_lora_weights: true, or train on one process or with DDP.",
         )
     if section.method == "full" and section.learning_rate > HIGH_RATE:
         warn(

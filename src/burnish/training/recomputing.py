@@ -43,6 +43,7 @@ def recompute_layers(model: Any, number: int, **options: Any) -> None:
 def recomputing(backend: Backend, model: Any, number: int) -> Backend:
     """The backend with the first so many layers of the model recomputing."""
     if backend.name == "fast":
-        return replace(backend, loss_sum=partial(backend.loss_sum, num_recomputed=number))
+        loss_sum: Any = backend.loss_sum
+        return replace(backend, loss_sum=partial(loss_sum, num_recomputed=number))
     recompute_layers(model, number)
     return backend

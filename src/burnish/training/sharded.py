@@ -1,10 +1,11 @@
-"""A base whose weights are spread over the ranks by FSDP2, each rank holding a share of each.
+"""A base whose weights are spread over the ranks by FSDP2 or ZeRO, each holding a share of each.
 
 They come together layer by layer inside the model's own forward and backward pass, in which all
 ranks take part. So all go through the same number of rows: a rank that has fewer adds silent ones.
 
-Checkpoints hold whole tensors, in the files of a run in one process; so they can be taken up by any
-number of processes, sharded or not.
+Checkpoints of FSDP2 hold whole tensors, in the files of a run in one process; so they can be taken
+up by any number of processes, sharded or not. Those of ZeRO are DeepSpeed's own, and for as many
+processes as wrote them.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class ShardedAccumulation:
         self.packing = packing
         self.lanes = 1
         self.backend_name = backend.name
-        self._model = model
+        self.model = model  # with ZeRO the engine around it, once there is one
         self._backend = backend
         self._device = device
 
@@ -79,21 +80,20 @@ class ShardedAccumulation:
         total = torch.zeros((), device=self._device)
         rows = self._rows(records)
         for number, (row, weight) in enumerate(rows, 1):
-            # Gradients go over the network once a step, not once a row.
-            self._model.set_requires_gradient_sync(number == len(rows))
-            loss = self._backend.loss_sum(row.to(self._device)) * (scale * weight)
-            # FSDP takes the mean of the ranks' gradients; what is wanted is their sum.
-            torch.autograd.backward(loss * ranks.num_ranks())
+            _say_whether_last(self.model, is_last=number == len(rows))
+            loss = self._loss_sum(row) * (scale * weight)
+            # Both take the mean of the ranks' gradients; what is wanted is their sum.
+            _backward(self.model, loss * ranks.num_ranks())
             total += loss.detach()
         return total
 
     def loss_sum(self, records: Sequence[Record]) -> float:
         """The summed loss of this rank's records, without gradients."""
         with torch.no_grad():
-            return sum(
-                weight * float(self._backend.loss_sum(row.to(self._device)))
-                for row, weight in self._rows(records)
-            )
+            return sum(weight * float(self._loss_sum(row)) for row, weight in self._rows(records))
+
+    def _loss_sum(self, row: Row) -> Tensor:
+        return self._backend.loss_sum(row.to(self._device))
 
     def _rows(self, records: Sequence[Record]) -> list[tuple[Row, float]]:
         """The rows of some records with weight 1, and silent ones up to the most of any rank."""
@@ -101,6 +101,21 @@ class ShardedAccumulation:
         missing = ranks.largest_over_ranks(len(own)) - len(own)
         silent = pack([([0, 0], [IGNORE_INDEX, 0])], 2, share_prefixes=False) * missing
         return [(row, 1.0) for row in own] + [(row, 0.0) for row in silent]
+
+
+def _say_whether_last(model: Any, *, is_last: bool) -> None:
+    """Gradients go over the network behind the last row of a step, not behind each."""
+    if hasattr(model, "set_gradient_accumulation_boundary"):
+        model.set_gradient_accumulation_boundary(is_last)
+    else:
+        model.set_requires_gradient_sync(is_last)
+
+
+def _backward(model: Any, loss: Tensor) -> None:
+    if hasattr(model, "set_gradient_accumulation_boundary"):
+        model.backward(loss)
+    else:
+        torch.autograd.backward(loss)
 
 
 class GatheringTrainer(Trainer):  # type: ignore[misc]
@@ -137,7 +152,11 @@ class GatheringTrainer(Trainer):  # type: ignore[misc]
 
     def save_adapter(self, folder: Path, **options: Any) -> None:
         """Writes the model as PEFT does. Every rank must call it; the first one writes."""
-        weights = dict(_whole_weights(self.model)) if self.is_fsdp_enabled else None
+        weights = None
+        if self.is_fsdp_enabled:
+            weights = dict(_whole_weights(self.model))
+        elif self.is_deepspeed_enabled:
+            weights = self.accelerator.get_state_dict(self.model_wrapped)
         if self.args.should_save:
             self.model.save_pretrained(str(folder), state_dict=weights, **options)
 

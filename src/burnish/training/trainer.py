@@ -81,6 +81,8 @@ class BurnishTrainer(ResumingTrainer):
         records = inputs["records"]
         counts = ranks.sum_over_ranks(torch.tensor(_counts(records)))
         num_supervised, num_tokens, pairs = counts.tolist()
+        if self.is_deepspeed_enabled:
+            self._accumulation.model = model
         loss = self._accumulation.backward(
             records, scale=1 / max(num_supervised, 1), ahead=inputs.get("ahead")
         )
@@ -91,7 +93,9 @@ class BurnishTrainer(ResumingTrainer):
         if not self._is_taken:
             model.zero_grad(set_to_none=True)
             return torch.zeros_like(loss)
-        if not self._gradients_checked:
+        if self.is_deepspeed_enabled:
+            model.step()  # which keeps the gradients to itself; the trainer's own step does nothing
+        elif not self._gradients_checked:
             check_gradients(self.accelerator.unwrap_model(model))
             self._gradients_checked = True
         self.counters.tokens += num_tokens

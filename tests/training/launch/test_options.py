@@ -80,6 +80,8 @@ def test_options_that_make_no_sense_are_refused(no_gpu, launch, words):
     "model, section, words",
     [
         (ModelSection(load_in_4bit=True), TRAIN, "a quantized base can't be spread"),
+        (MODEL, TrainSection(method="full"), "only plain LoRA is trained on weights that are"),
+        (ModelSection(new_tokens=["<x>"]), TRAIN, "only plain LoRA is trained on weights that"),
         (MODEL, TrainSection(backend="fast"), "the fast path needs whole weights"),
         (MODEL, TrainSection(optim="adafactor"), "the state of adafactor can't be put together"),
     ],

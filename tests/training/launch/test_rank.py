@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 
 import pytest
 
@@ -11,7 +13,7 @@ from burnish.errors import TrainingError
 from burnish.recipe import ModelSection, TrainSection
 from burnish.training import train as stage
 from burnish.training.launch.job import Job, read_notes
-from burnish.training.launch.rank import run_rank
+from burnish.training.launch.rank import let_first_speak, run_rank
 from burnish.training.train import TrainReport
 
 REPORT = TrainReport.model_construct(steps=3, adapter="a")
@@ -45,9 +47,19 @@ def test_a_rank_that_ends_well_leaves_its_report(monkeypatch, job):
     assert (note.report["steps"], note.report["adapter"]) == (3, "a")
 
 
-def test_every_rank_but_the_first_is_silent(monkeypatch, job):
-    ending(monkeypatch, job, REPORT)
-    assert progress.stderr.quiet
+@pytest.mark.parametrize("number", ["0", "1"])
+def test_every_rank_but_the_first_is_silent(monkeypatch, capfd, job, number):
+    monkeypatch.setenv("RANK", number)
+    with warnings.catch_warnings():
+        let_first_speak()
+        progress.say("said")
+        progress.warn("warned")
+        logging.getLogger("some.library").warning("logged")
+        warnings.warn("deprecated", FutureWarning, stacklevel=1)
+    logging.disable(logging.NOTSET)
+    said = capfd.readouterr().err
+    assert ("said" in said, "warned" in said) == (number == "0", number == "0")
+    assert "deprecated" not in said
 
 
 def test_it_works_where_the_launching_process_does(monkeypatch, job, tmp_path):

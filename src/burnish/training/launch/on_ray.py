@@ -69,11 +69,12 @@ def train_on_ray(launch: Launch, job: Job) -> None:
 
 def _work(config: dict[str, Any]) -> None:
     """A worker's part; what is sure to fail again fails at once."""
-    from burnish.training.launch.rank import run_rank
+    from burnish.training.launch.rank import let_first_speak, run_rank
 
     job = read_job(Path(config["job"]))
     if any(note.error for note in read_notes(job.folder)):
         raise RankFailed
+    let_first_speak()
     if run_rank(job):
         raise RankFailed
 

@@ -137,9 +137,21 @@ def _check_sharding(strategy: str, model: ModelSection, section: TrainSection) -
         raise RecipeError(
             where, "a quantized base can't be spread over processes.", "Take --strategy ddp."
         )
+    lora = section.lora
+    if section.method != "lora" or lora.use_dora or lora.changes_base or model.new_tokens:
+        raise RecipeError(
+            where,
+            "only plain LoRA is trained on weights that are spread over processes.",
+            "Take --strategy ddp, or train.method: lora without use_dora, init_lora_weights and "
+            "model.new_tokens.",
+        )
     if section.backend == "fast":
         raise RecipeError(
             where, "the fast path needs whole weights.", "Set train.backend: auto, or take ddp."
+        )
+    if strategy != "fsdp2" and section.bad_steps == "skip":
+        raise RecipeError(
+            where, "DeepSpeed can't pass over a step.", "Set train.bad_steps: stop, or take ddp."
         )
     if section.optim not in PLAIN_OPTIMIZERS:
         raise RecipeError(

@@ -6,6 +6,7 @@ note of how it has ended, and the launching process makes one message of them.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -22,7 +23,20 @@ from burnish.training.launch.job import Job, leave_note, parts_of, read_job
 def main(path: Path) -> None:
     """Trains as the rank that the environment names, and ends the process."""
     end_with_parent()
+    let_first_speak()
     sys.exit(run_rank(read_job(path)))
+
+
+def let_first_speak() -> None:
+    """Silences this process, unless it is the first rank; of warnings that shows some, too."""
+    if _number():
+        progress.stderr.quiet = True
+        logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore", Warning if _number() else FutureWarning)
+
+
+def _number() -> int:
+    return int(os.environ.get("RANK", 0))
 
 
 def run_rank(job: Job) -> int:
@@ -33,9 +47,7 @@ def run_rank(job: Job) -> int:
     from burnish.training import ranks
     from burnish.training.train import train
 
-    number = int(os.environ.get("RANK", 0))
-    progress.stderr.quiet = number > 0
-    warnings.simplefilter("ignore", Warning if number else FutureWarning)
+    number = _number()
     os.chdir(job.working_directory)
     try:
         ranks.join()
