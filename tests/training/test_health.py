@@ -132,7 +132,7 @@ def test_a_router_without_a_gradient_is_none_where_its_experts_have_one(name):
         check_gradients(torch.nn.ModuleDict({"mlp": alone}))
 
 
-@pytest.mark.filterwarnings("ignore:The following rank_pattern keys")
+@pytest.mark.filterwarnings("ignore:The following .* keys did not match")
 @pytest.mark.parametrize("top", [1, 2])
 def test_a_mixture_of_transformers_passes_when_a_few_tokens_reach_a_few_experts(top):
     from transformers import MixtralConfig, MixtralForCausalLM

@@ -30,7 +30,8 @@ def command(launch: Launch, job: Job, *, use_cpu: bool, bf16: bool) -> list[str]
         }
     path = job.folder / "accelerate.json"
     write_json(path, config)
-    return [*start, "accelerate", "--config_file", str(path), *rank]
+    # Beside a file of DeepSpeed's, accelerate refuses a precision in its own.
+    return [*start, "accelerate", "--config_file", str(path), "--mixed_precision", "no", *rank]
 
 
 def _torchrun_options(launch: Launch) -> list[str]:
@@ -45,8 +46,8 @@ def _torchrun_options(launch: Launch) -> list[str]:
 def accelerate_config(launch: Launch, *, use_cpu: bool) -> dict[str, Any]:
     """A configuration file for accelerate.
 
-    Precision is `no`: which weights are in bfloat16 is up to the recipe, and adapters stay in
-    float32, where mixed precision would cast them.
+    Mixed precision is off, by an option: which weights are in bfloat16 is up to the recipe, and
+    adapters stay in float32.
 
     Source: accelerate, "The Command Line"; "Fully Sharded Data Parallel".
     """
@@ -54,7 +55,6 @@ def accelerate_config(launch: Launch, *, use_cpu: bool) -> dict[str, Any]:
     config: dict[str, Any] = {
         "compute_environment": "LOCAL_MACHINE",
         "distributed_type": kinds[launch.strategy or "ddp"],
-        "mixed_precision": "no",
         "use_cpu": use_cpu,
         "num_processes": launch.processes,
         "num_machines": launch.nodes,
