@@ -202,7 +202,7 @@ def counted(monkeypatch):
     return counter
 
 
-@pytest.mark.parametrize("kind", ["Llama", "Gemma2"])
+@pytest.mark.parametrize("kind", ["Llama", pytest.param("Gemma2", marks=pytest.mark.slow)])
 def test_rows_of_one_length_are_compiled_once_and_give_the_same(counted, kind):
     sliding = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
     changes = {"head_dim": 8, "final_logit_softcapping": 2.0, **sliding}
@@ -221,6 +221,7 @@ def test_rows_of_one_length_are_compiled_once_and_give_the_same(counted, kind):
     assert worst_difference(packed_gradients, gradients) < 1e-4
 
 
+@pytest.mark.slow
 def test_rows_of_any_length_are_compiled_once_too(counted):
     model = adapted(build("Llama"))
     loss, gradients = one_by_one(model, RECORDS)
@@ -236,12 +237,12 @@ def test_rows_of_any_length_are_compiled_once_too(counted):
     assert worst_difference(packed_gradients, gradients) < 1e-4
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_layers_of_a_compiled_forward_may_recompute(counted, number):
+@pytest.mark.slow
+def test_layers_of_a_compiled_forward_may_recompute(counted):
     model = adapted(build("Llama"))
     loss, gradients = one_by_one(model, RECORDS)
     backend = compiled(own_forward(model), model, RECORDS, terms=PLAIN, row_length=96)
-    backend = recomputing(backend, model, number)
+    backend = recomputing(backend, model, 1)
     model.train()  # only then do they
     rows = Packing(96).rows(RECORDS, backend)
     packed, packed_gradients = by_rows(model, backend.loss_sum, rows)

@@ -178,3 +178,10 @@ def test_a_schedule_is_tried_before_a_model_is_loaded(name, given, said):
 )
 def test_every_schedule_takes_what_transformers_gives_it(name, given):
     check_optimizer(section(lr_scheduler_type=name, lr_scheduler_kwargs=given))
+
+
+def test_galore_in_8_bits_is_refused_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(optimizers.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(optimizers, "pick_device", lambda: torch.device("cpu"))
+    with pytest.raises(RecipeError, match="runs on GPUs only"):
+        check_optimizer(section(method="full", optim="galore_adamw_8bit"))

@@ -124,6 +124,24 @@ def test_values_that_are_not_spread_stay_as_they_are():
     assert sharded._whole(x) is x
 
 
+def test_a_checkpoint_of_deepspeed_is_for_deepspeed_and_as_many_processes(tmp_path, monkeypatch):
+    own, zero = tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"
+    own.mkdir()
+    (zero / "global_step2").mkdir(parents=True)
+    for rank in range(2):
+        name = f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"
+        (zero / "global_step2" / name).touch()
+    sharded.check_origin(own, with_zero=False)
+    with pytest.raises(TrainingError, match="DeepSpeed can go on from checkpoints of its own only"):
+        sharded.check_origin(own, with_zero=True)
+    for with_zero in (False, True):  # here in one process
+        with pytest.raises(TrainingError, match="for 2 processes alone") as caught:
+            sharded.check_origin(zero, with_zero=with_zero)
+    assert "--launch deepspeed --processes 2" in caught.value.remedy
+    monkeypatch.setattr(ranks, "num_ranks", lambda: 2)
+    sharded.check_origin(zero, with_zero=True)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -206,10 +224,14 @@ def test_a_checkpoint_of_fsdp2_goes_on_in_one_process_and_back(tmp_path, tiny_mo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["zero2", "zero3"])
-def test_zero_gives_the_curve_of_one_process(tmp_path, tiny_model, strategy):
+def test_zero_gives_the_curve_of_one_process_and_goes_on(tmp_path, tiny_model, strategy):
     pytest.importorskip("deepspeed")
     _, whole = alone(ready(tmp_path / "one", tiny_model))
-    run, _ = spread_over_two(ready(tmp_path / "two", tiny_model), tmp_path / "job", strategy)
+    loaded = ready(tmp_path / "two", tiny_model)
+    spread_over_two(loaded, tmp_path / "job", strategy)
+    back_to(RunDir(loaded.run_dir), 10)
+    run, said = spread_over_two(loaded, tmp_path / "again", strategy)
+    assert "going on from checkpoint-10" in said
     assert curve(run) == pytest.approx(curve(whole), abs=1e-4)
     found, expected = (load_file(r.adapter / sharded.ADAPTER_WEIGHTS) for r in (run, whole))
     for name, weight in expected.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import timeit
 from functools import lru_cache
@@ -240,6 +241,8 @@ def _bits_and_bytes(section: ModelSection, dtype: torch.dtype) -> Any:
     if pick_device().type == "cpu":
         say("a quantized base on a CPU saves memory, not time")
     if section.load_in_8bit:
+        # It would say at every layer of every pass that products are computed in float16.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,

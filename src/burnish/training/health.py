@@ -31,7 +31,7 @@ ROWS_SAID = 8
 WINDOW, LEAST = 64, 20
 """A loss is compared with so many before it, and only once there are at least so many."""
 
-SPIKE = 6.0
+SPIKE = 8.0
 """Robust standard deviations above the median that make a spike."""
 
 NO_TARGETS = "the step has no token to learn from"

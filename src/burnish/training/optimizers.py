@@ -5,6 +5,7 @@ Everything else goes by its name through TrainingArguments.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from burnish.errors import RecipeError
+from burnish.models.loading import pick_device
 from burnish.models.lora import base_of
 from burnish.recipe import OTHER_OPTIMIZERS, TrainSection
+
+_PROJECTORS = {
+    "galore": ("galore_torch.galore_projector", "GaLoreProjector"),
+    "apollo": ("apollo_torch.random_projector", "GradientProjector"),
+}
 
 _EXTRAS = {"bitsandbytes": "bnb", "galore_torch": "galore", "apollo_torch": "apollo"}
 
@@ -87,6 +94,12 @@ def check_optimizer(section: TrainSection) -> None:
             f"{section.optim} needs the package {package}, which is not installed.",
             f"Install it with: pip install 'burnish[{_EXTRAS[package]}]'",
         )
+    if section.optim == "galore_adamw_8bit" and pick_device().type == "cpu":
+        raise RecipeError(
+            "train.optim",
+            "galore_adamw_8bit runs on GPUs only.",
+            "Set optim: galore_adamw.",
+        )
     from transformers import get_scheduler
 
     probe = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=section.learning_rate)
@@ -121,6 +134,7 @@ def make_optimizer(model: Any, section: TrainSection, args: Any) -> torch.optim.
         section: the recipe's train section.
         args: its TrainingArguments.
     """
+    _trust_projectors(section.optim)
     if section.optim == "muon":
         matrices, others = split_matrices(model)
         return MuonWithAdamW(
@@ -141,6 +155,17 @@ def make_optimizer(model: Any, section: TrainSection, args: Any) -> torch.optim.
     )
     optimizer.param_groups[:] = [g for g in optimizer.param_groups if g["params"]]
     return optimizer
+
+
+def _trust_projectors(optim: str) -> None:
+    """Lets a resume read the projections of GaLore and APOLLO, which are objects in their states.
+
+    torch.load builds no object of a class that is not listed; these hold numbers and tensors.
+    """
+    for prefix, (module, name) in _PROJECTORS.items():
+        if optim.startswith(prefix):
+            kind = getattr(importlib.import_module(module), name)
+            torch.serialization.add_safe_globals([kind])
 
 
 def split_matrices(model: Any) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -75,7 +75,7 @@ class ShardedAccumulation:
     def ahead(self, records: Sequence[Record]) -> None:
         """Nothing is packed ahead: how many rows there are is agreed in the step itself."""
 
-    def backward(self, records: Sequence[Record], *, scale: float, ahead: None = None) -> Tensor:
+    def backward(self, records: Sequence[Record], *, scale: float, ahead: object = None) -> Tensor:
         """Adds the gradients of `scale` times the summed loss of all ranks; returns this rank's."""
         total = torch.zeros((), device=self._device)
         rows = self._rows(records)
@@ -170,6 +170,8 @@ class GatheringTrainer(Trainer):  # type: ignore[misc]
     def _prepare_for_training(
         self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None
     ) -> Any:
+        if resume_from_checkpoint:
+            check_origin(Path(resume_from_checkpoint), with_zero=self.is_deepspeed_enabled)
         if self.is_fsdp_enabled and resume_from_checkpoint:
             # While the weights are still whole; what stock code would read later are other files.
             super()._load_from_checkpoint(resume_from_checkpoint)
@@ -212,6 +214,25 @@ class GatheringTrainer(Trainer):  # type: ignore[misc]
             for name, parameter in _learning(self.model):
                 value = saved[name.replace(f".{self.model.active_adapter}", "")]
                 parameter.copy_(_spread(value, parameter))
+
+
+def check_origin(folder: Path, *, with_zero: bool) -> None:
+    """Refuses a checkpoint whose optimizer state this run could not take up.
+
+    Raises:
+        TrainingError: DeepSpeed wrote it, and this run is without it or has another number of
+            processes; or the other way round.
+    """
+    shares = len(list(folder.glob("global_step*/*optim_states.pt")))
+    if shares == (ranks.num_ranks() if with_zero else 0):
+        return
+    if shares:
+        found = f"DeepSpeed wrote it, and its optimizer state is for {shares} processes alone."
+        remedy = f"Go on with --launch deepspeed --processes {shares}, or begin again with --force."
+    else:
+        found = "DeepSpeed can go on from checkpoints of its own only."
+        remedy = "Go on with another --launch, or begin again with --force."
+    raise TrainingError(str(folder), found, remedy)
 
 
 def _learning(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

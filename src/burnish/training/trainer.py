@@ -24,6 +24,7 @@ from burnish.training.health import (
     spike_score,
 )
 from burnish.training.resume import ResumingTrainer
+from burnish.training.sharded import ShardedAccumulation
 from burnish.training.steps import RankShare, StepBatches, deal
 
 
@@ -40,7 +41,7 @@ class BurnishTrainer(ResumingTrainer):
         self,
         *args: Any,
         validation: Sequence[Record],
-        accumulation: Accumulation,
+        accumulation: Accumulation | ShardedAccumulation,
         steps: StepBatches,
         health: Health | None = None,
         **kwargs: Any,
@@ -81,7 +82,7 @@ class BurnishTrainer(ResumingTrainer):
         records = inputs["records"]
         counts = ranks.sum_over_ranks(torch.tensor(_counts(records)))
         num_supervised, num_tokens, pairs = counts.tolist()
-        if self.is_deepspeed_enabled:
+        if isinstance(self._accumulation, ShardedAccumulation):
             self._accumulation.model = model
         loss = self._accumulation.backward(
             records, scale=1 / max(num_supervised, 1), ahead=inputs.get("ahead")
