@@ -3,12 +3,13 @@
     benchmarks/methods.py                  the table of methods, and that of optimizers
     benchmarks/methods.py --only DoRA full some of them
     benchmarks/methods.py --widths bf16    some columns
+    benchmarks/methods.py --set model.name_or_path=FOLDER    of another model
 
-The model is the embedded default; the data are four made-up rows, so that a cell takes a minute of
-the processor. A cell trains 20 steps, throws away what came after step 10, goes on from there, and
-merges. It shows the loss over all rows before and after, CPU-seconds a step, peak memory, whether
-the resumed run ended in the same bytes, and the largest difference of a logit after merging; or why
-burnish refuses it.
+The model is the embedded default unless another is named; the data are four made-up rows, so that a
+cell takes a minute of the processor. A cell trains 20 steps, throws away what came after step 10,
+goes on from there, and merges. It shows the loss over all rows before and after, CPU-seconds a
+step, peak memory, whether the resumed run ended in the same bytes, and the largest difference of a
+logit after merging; or why burnish refuses it.
 """
 
 from __future__ import annotations
@@ -109,21 +110,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", help="methods or optimizers by name")
     parser.add_argument("--widths", nargs="*", default=list(WIDTHS), choices=list(WIDTHS))
+    parser.add_argument("--set", nargs="*", default=[], help="settings of all cells")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    table("method", METHODS, options.widths, options.only)
-    if "fp32" in options.widths:
-        table("optimizer", OPTIMIZERS, ["fp32"], options.only)
+    widths = {name: [*WIDTHS[name], *options.set] for name in options.widths}
+    table("method", METHODS, widths, options.only)
+    if "fp32" in widths:
+        table("optimizer", OPTIMIZERS, {"fp32": widths["fp32"]}, options.only)
     return 0
 
 
-def table(what: str, rows: dict[str, list[str]], widths: list[str], only: list[str] | None) -> None:
+def table(
+    what: str, rows: dict[str, list[str]], widths: dict[str, list[str]], only: list[str] | None
+) -> None:
     """Prints a table, a row when it is ready."""
     chosen = {name: settings for name, settings in rows.items() if not only or name in only}
     if chosen:
         print(f"| {what} | {' | '.join(widths)} |\n|---|{'---|' * len(widths)}", flush=True)
     for name, settings in chosen.items():
-        row = [show(run_cell([*WIDTHS[width], *settings])) for width in widths]
+        row = [show(run_cell([*own, *settings])) for own in widths.values()]
         print(f"| {name} | {' | '.join(row)} |", flush=True)
     print()
 

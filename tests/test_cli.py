@@ -337,3 +337,31 @@ def test_watch_draws_a_picture_of_a_recipes_run_and_of_a_folder(tiny, tmp_path):
         shown = burnish("watch", target, "--once", folder=tmp_path).stdout
         assert "recipe: step 7," in shown
         assert "train/loss 1.25" in shown
+
+
+@pytest.mark.parametrize("verb", ["train", "run"])
+def test_options_of_several_processes_need_an_engine(tiny, tmp_path, verb):
+    message = fails(verb, tiny, "--processes", "2", folder=tmp_path)
+    assert message.startswith("error: --launch: it says what starts several processes")
+
+
+def test_an_unknown_engine_is_told_before_training(tiny, tmp_path):
+    for stage in ("clean", "prepare"):
+        burnish(stage, tiny, folder=tmp_path)
+    message = fails("train", tiny, "--launch", "mpi", "--processes", "2", folder=tmp_path)
+    assert message.startswith("error: --launch: mpi is unknown.")
+
+
+@pytest.mark.slow
+def test_two_processes_report_what_one_does(tiny, tmp_path):
+    for stage in ("clean", "prepare"):
+        burnish(stage, tiny, folder=tmp_path)
+    launch = ("--launch", "torchrun", "--processes", "2", "--json")
+    done = burnish("train", tiny, *launch, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["steps"] == 2
+    assert "training in 2 processes (torchrun, ddp)" in done.stderr
+    assert done.stderr.count("step 2/2: train/loss") == 1
+    again = burnish("train", tiny, "--json", folder=tmp_path)
+    assert json.loads(again.stdout) == report

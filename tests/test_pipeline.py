@@ -373,3 +373,20 @@ def test_other_weights_change_what_is_trained_and_not_what_is_prepared(tmp_path)
     assert after[1] != before[1]
     (model / "config.json").write_text("[]")
     assert outside()[0] != before[0]
+
+
+def test_other_work_takes_the_place_of_a_stages_function(tiny_recipe):
+    from burnish.training.train import train
+
+    asked = []
+
+    def work(model, section, run):
+        asked.append((model, section, run.path))
+        return train(model, section, run)
+
+    for name in ("clean", "prepare"):
+        run_stage(name, tiny_recipe)
+    report = run_stage("train", tiny_recipe, work=work)
+    recipe = tiny_recipe.recipe
+    assert asked == [(recipe.model, recipe.train, tiny_recipe.run_dir)]
+    assert run_stage("train", tiny_recipe) == report

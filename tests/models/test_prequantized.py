@@ -16,6 +16,7 @@ from burnish.models.loading import load_base
 from burnish.models.prequantized import must_dequantize, quantization_of
 from burnish.recipe import ModelSection
 from tests.conftest import byte_tokenizer, tiny_llama
+from tests.training.test_methods import check_whole_way, prepared
 
 SCALE = 0.01
 
@@ -103,3 +104,20 @@ def test_a_gptq_base_is_loaded_with_the_values_that_its_integers_stand_for(gptq_
     assert type(layer) is torch.nn.Linear
     wanted = (torch.arange(64 * 32).reshape(64, 32) % 16 - 8) * SCALE
     torch.testing.assert_close(layer.weight, wanted, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adapter_is_trained_on_a_gptq_base_and_merged_into_its_own_values(
+    gptq_model, tmp_path_factory, monkeypatch
+):
+    from safetensors.torch import load_file
+
+    without(monkeypatch, "gptqmodel")
+    loaded, run = prepared(tmp_path_factory.mktemp("run"), gptq_model, {})
+    check_whole_way(loaded, run)
+    config = json.loads((run.merged / "config.json").read_text())
+    assert "quantization_config" not in config
+    name = "model.layers.0.mlp.up_proj.weight"
+    update = load_file(run.merged / "model.safetensors")[name]
+    update = update - (torch.arange(64 * 32).reshape(64, 32) % 16 - 8) * SCALE
+    assert torch.linalg.matrix_rank(update, tol=1e-3) == 2

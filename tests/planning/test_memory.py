@@ -70,6 +70,17 @@ def test_a_large_evaluation_can_be_the_worst_moment():
     assert found.logits * GIB == 512 * 5000 * 4  # 512 positions have logits at a time
 
 
+def test_converting_a_large_base_can_be_the_worst_moment():
+    config = tiny_llama(200_000).config
+    config.dtype = torch.bfloat16
+    found, _ = seen(config, rows=((8, 2),))
+    # Half as much in the file's type as in float32, side by side.
+    assert found.worst_moment == "loading"
+    assert found.peak == pytest.approx(0.5 + CPU_SCATTERED_GIB + 1.5 * found.weights)
+    config.dtype = torch.float32
+    assert seen(config, rows=((8, 2),))[0].worst_moment == "training"
+
+
 def test_a_gpu_has_a_context_instead_of_libraries_and_scatters_a_little():
     cpu, _ = seen()
     cuda, _ = seen(device="cuda")

@@ -153,6 +153,29 @@ def test_so_it_does_on_a_base_of_few_bits_and_with_new_tokens(tmp_path, tiny_mod
     check_whole_way(*prepared(tmp_path, tiny_model, settings, more))
 
 
+@pytest.mark.parametrize(
+    ("optim", "package"),
+    [
+        ("galore_adamw", "galore_torch"),
+        ("galore_adafactor", "galore_torch"),
+        ("apollo_adamw", "apollo_torch"),
+    ],
+)
+def test_projected_optimizers_resume_exactly_too(tmp_path, tiny_model, optim, package):
+    pytest.importorskip(package)
+    settings = {"lora": {}, "method": "full", "learning_rate": 1e-3}
+    settings |= {"optim": optim, "optim_args": {"rank": 4, "update_proj_gap": 2}}
+    check_whole_way(*prepared(tmp_path, tiny_model, settings))
+
+
+@pytest.mark.parametrize(
+    "optim", ["adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_8bit", "lion_32bit"]
+)
+def test_optimizers_of_bitsandbytes_resume_exactly_too(tmp_path, tiny_model, optim):
+    pytest.importorskip("bitsandbytes")
+    check_whole_way(*prepared(tmp_path, tiny_model, {"optim": optim}))
+
+
 # --- what is saved ---------------------------------------------------------------------------
 
 

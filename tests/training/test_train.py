@@ -121,10 +121,10 @@ def test_warm_up_is_a_share_of_the_steps_unless_steps_are_named(tmp_path, settin
     assert arguments(tmp_path, **settings).get_warmup_steps(200) == of_200
 
 
-@pytest.mark.parametrize("on", [True, False])
-def test_gradient_checkpointing_reaches_the_arguments_without_a_warning(tmp_path, on, recwarn):
-    args = arguments(tmp_path, gradient_checkpointing=on)
-    assert args.gradient_checkpointing is on
+@pytest.mark.parametrize("wanted", [True, "auto", 3])
+def test_the_trainers_own_checkpointing_of_all_layers_stays_off(tmp_path, wanted, recwarn):
+    args = arguments(tmp_path, gradient_checkpointing=wanted)
+    assert args.gradient_checkpointing is False
     assert not [w for w in recwarn if "checkpointing" in str(w.message)]
 
 

@@ -42,6 +42,15 @@ def test_the_first_difference_is_named(tmp_path, change, where):
     assert compare(one, other)[1] == where
 
 
+def test_the_order_of_the_modules_in_an_adapter_is_none(tmp_path):
+    one, other = saved(tmp_path / "1"), saved(tmp_path / "2")
+    (one / "adapter_config.json").write_text('{"target_modules": ["q", "v"], "r": 4}')
+    (other / "adapter_config.json").write_text('{"target_modules": ["v", "q"], "r": 4}')
+    assert compare(one, other)[1] is None
+    (other / "adapter_config.json").write_text('{"target_modules": ["v", "k"], "r": 4}')
+    assert compare(one, other)[1] == "adapter_config.json: target_modules: 0"
+
+
 def test_a_file_or_value_that_is_missing_is_a_difference(tmp_path):
     one, other = saved(tmp_path / "1"), saved(tmp_path / "2")
     (one / "optimizer.pt").unlink()

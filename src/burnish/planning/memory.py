@@ -5,8 +5,10 @@ On a CPU (checked against measured peaks, docs/LOG.md), as resident memory of th
     peak = libraries + weights + mapped file + adapters + gradients x lanes + optimizer
            + lanes x the larger of (a training row's, a validation row's activations and logits)
 
-with as many lanes as rows are at work at a time. On a GPU (not checked on one yet), as memory that
-the driver counts:
+with as many lanes as rows are at work at a time; or, where that is more, what loading takes: the
+libraries, the weights, and the file that they are converted from.
+
+On a GPU (not checked on one yet), as memory that the driver counts:
 
     peak = context + workspace + weights + adapters + gradients + optimizer
            + (activations + logits) x (1 + 5 % that the caching allocator rounds and scatters)
@@ -69,7 +71,7 @@ OPTIMIZER_BYTES = {
 """Bytes of state a trained weight; 8-bit states have a scale per 256; adafactor keeps rows and
 columns of a matrix, which for LoRA's narrow ones is some of it."""
 
-Moment = Literal["training", "validation"]
+Moment = Literal["loading", "training", "validation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,10 @@ class Place:
 
 
 class Memory(BaseModel):
-    """GiB by part at the worst moment of training on a device, and their sum."""
+    """GiB by part at the worst moment of training on a device, and their sum.
+
+    Where loading takes more than that sum, `peak` is what loading takes.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -151,17 +156,22 @@ def memory(
         scored = scored * (validation.lanes * scattered / GIB)
         if scored.total > worst.total:
             worst, moment = scored, _VALIDATION
+    peak = sum(lasting.values()) + worst.total
+    loading = _loading_gib(setting, lasting, place)
+    if loading > peak:
+        peak, moment = loading, _LOADING
     return Memory(
         dtype=str(setting.dtype).removeprefix("torch."),
         **lasting,
         activations=worst.activations,
         logits=worst.logits,
-        peak=sum(lasting.values()) + worst.total,
+        peak=peak,
         worst_moment=moment,
         recomputed_layers=recomputed,
     )
 
 
+_LOADING: Moment = "loading"
 _TRAINING: Moment = "training"
 _VALIDATION: Moment = "validation"
 
@@ -183,6 +193,15 @@ def _lasting(recipe: Recipe, setting: Setting, lanes: int, place: Place) -> dict
         "optimizer": OPTIMIZER_BYTES[recipe.train.optim] * trained / GIB,
         "others": others,
     }
+
+
+def _loading_gib(setting: Setting, lasting: dict[str, float], place: Place) -> float:
+    """What a CPU holds while a whole base is converted into another type than its file has."""
+    own = getattr(setting.config, "dtype", None) or torch.float32
+    if place.device != "cpu" or setting.bits or setting.train.method != "lora":
+        return 0.0
+    converted = own.itemsize / setting.dtype.itemsize if own != setting.dtype else 0.0
+    return lasting["others"] + lasting["weights"] * (1 + converted)
 
 
 def mapped_file_bytes(model: Any, setting: Setting) -> float:

@@ -173,7 +173,8 @@ def spike_score(loss: float, recent: Sequence[float]) -> float:
         z = (loss - m) / max(1.4826 d, m / 50)
 
     The second term keeps losses that hardly vary from making spikes of nothing. Above SPIKE it is
-    one. With fewer than LEAST recent losses, as at the start, where the loss falls fast, it is 0.
+    one: 8 of them is more than normal noise reaches, and heavy-tailed noise once in a thousand
+    steps. With fewer than LEAST recent losses, as at the start, where the loss falls fast, it is 0.
 
     Source: Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers" (modified z-score).
     """

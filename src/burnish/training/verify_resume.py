@@ -184,9 +184,15 @@ def _contents(path: Path) -> Any:
 
         with safe_globals():
             return torch.load(path, weights_only=True, map_location="cpu")
+    if path.name == "adapter_config.json":  # PEFT writes its sets in whatever order they have
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=_sorted_lists)
     if path.suffix == ".json":
         return json.loads(path.read_text(encoding="utf-8"))
     return path.read_bytes()
+
+
+def _sorted_lists(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: sorted(v, key=repr) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _pairs(one: Any, other: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
