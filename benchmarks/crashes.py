@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import mmap
 import os
@@ -236,13 +237,14 @@ def kills(folder: Path, trials: int, seed: int) -> list[str]:
     chance = random.Random(seed)
     hit: Counter[str] = Counter()
     failures = []
-    for trial in range(trials):
+    for trial in itertools.count():
+        if hit.total() == trials:
+            break
         run = copied(folder / "run", folder / "killed")
         phase, code = kill_once(recipe, run, folder, chance, seconds, trial)
         if code != -signal.SIGKILL:
-            hit["over before"] += 1
-        else:
-            hit[phase] += 1
+            continue  # it was over before
+        hit[phase] += 1
         problem = resumed(recipe, run, expected, folder / "resumed.log")
         print(f"{trial:3} {phase:<10} {code} {problem or 'same adapter'}", flush=True)
         if problem:
@@ -327,13 +329,14 @@ def disk(folder: Path, mountpoint: Path) -> list[str]:
     needed = sum(p.stat().st_size for p in (folder / "whole" / "3-train").rglob("*")) // 1024
     failures = []
     ends: Counter[str] = Counter()
-    for room in range(0, 2 * needed, max(4, needed // 40 // 4 * 4)):
+    for room in range(0, needed + needed // 4, max(4, needed // 32 // 4 * 4)):
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "x", mountpoint], check=True)
         try:
             problem, how = fill_once(recipe, folder, mountpoint, room, expected)
         finally:
             subprocess.run(["umount", mountpoint], check=True)
         ends[how] += 1
+        print(f"{room:5} KiB {how:<10} {problem or 'then the same adapter'}", flush=True)
         if problem:
             failures.append(f"{room} KiB of room: {problem}")
     show({"first run": ["trials"]} | {how: [count] for how, count in sorted(ends.items())})

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from burnish.errors import DataError
-from burnish.exits import STOPPED, refusal, run_command
+from burnish.exits import GO_ON_LATER, STOPPED, refusal, run_command
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +100,11 @@ def test_an_interruption_says_that_what_is_finished_stays(capsys, code):
 def test_an_interruption_that_the_command_line_does_not_answer_ends_alike(capsys):
     assert ends(raises(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == STOPPED
+
+
+def test_training_that_has_saved_and_stopped_ends_with_75_and_has_said_so_itself(capsys):
+    assert ends(lambda: sys.exit(GO_ON_LATER)) == GO_ON_LATER == 75
+    assert capsys.readouterr().err == ""
 
 
 def test_a_command_that_is_done_says_nothing_more(capsys):

@@ -170,12 +170,14 @@ def test_an_interrupted_run_with_a_changed_recipe_is_refused_and_keeps_its_check
 ):
     from burnish.training import train as training
 
-    def stops(*_):
+    whole = training.go
+
+    def crashes_behind(*arguments):
+        whole(*arguments)
         raise _Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "go", lambda *args: (training_go(*args), stops()))
-        training_go = training.go
+        patch.setattr(training, "go", crashes_behind)
         with pytest.raises(_Crash):
             run_stage("train", again(), force=True)
     checkpoints = tmp_path / "run" / FOLDERS["train"] / "checkpoints"
@@ -375,7 +377,8 @@ def test_other_weights_change_what_is_trained_and_not_what_is_prepared(tmp_path)
     assert outside()[0] != before[0]
 
 
-def test_other_work_takes_the_place_of_a_stages_function(tiny_recipe):
+def test_other_work_takes_the_place_of_a_stages_function(tiny_recipe, monkeypatch):
+    from burnish import pipeline
     from burnish.training.train import train
 
     asked = []
@@ -384,9 +387,10 @@ def test_other_work_takes_the_place_of_a_stages_function(tiny_recipe):
         asked.append((model, section, run.path))
         return train(model, section, run)
 
-    for name in ("clean", "prepare"):
-        run_stage(name, tiny_recipe)
-    report = run_stage("train", tiny_recipe, work=work)
+    monkeypatch.setattr(pipeline, "STAGES", pipeline.STAGES[:3])
+    report = pipeline.run(tiny_recipe, instead={"train": work})["train"]
     recipe = tiny_recipe.recipe
     assert asked == [(recipe.model, recipe.train, tiny_recipe.run_dir)]
-    assert run_stage("train", tiny_recipe) == report
+    assert run_stage("train", tiny_recipe) == report  # unchanged, whoever did the work
+    run_stage("train", tiny_recipe, force=True, work=work)
+    assert len(asked) == 2

@@ -523,8 +523,8 @@ class TrainSection(Section):
     environment says so (WANDB_MODE, SWANLAB_MODE, MLFLOW_TRACKING_URI, TRACKIO_SPACE_ID)."""
     allow_changed: list[str] = []
     """What may differ from the checkpoint that a run goes on from: settings of `train` by name,
-    such as [learning_rate], or `data`, `model`, `rendering`. An interrupted run with other changes is
-    refused, and `train --force` begins again."""
+    such as [learning_rate], or `data`, `model`, `rendering`. An interrupted run with other changes
+    is refused, and `train --force` begins again."""
     seed: Annotated[int, Field(ge=0)] = 42
     """Decides the adapter's initial values, the order of examples and dropout."""
 

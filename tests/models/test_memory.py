@@ -12,7 +12,7 @@ import torch
 from burnish.models.memory import is_out_of_memory
 
 
-@pytest.mark.parametrize("name", ["steady_heap", "warm_heap"])
+@pytest.mark.parametrize("name", ["steady_heap", "warm_heap", "trim_heap"])
 def test_the_heap_can_be_told_what_to_keep_where_there_is_glibc(name):
     code = f"from burnish.models.memory import {name}; print({name}())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from burnish.errors import MissingExtraError, TrainingError, naming
 from burnish.labels.verdict import check_audit
 from burnish.models.loading import pick_device, pick_dtype, set_threads
-from burnish.models.memory import is_out_of_memory, steady_heap, warm_heap
+from burnish.models.memory import is_out_of_memory, steady_heap, trim_heap, warm_heap
 from burnish.models.names import find_model
 from burnish.parity.checks import check_base, check_rows, check_run
 from burnish.progress import say
@@ -173,6 +173,7 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
     backend = recomputing(backend, tuned, ranks.largest_over_ranks(number))
     if ranks.is_first() and not sharded.is_asked_for():
         reporter.limit = limit_of(tuned, dtype)
+    trim_heap()
     arguments = training_arguments(section, run.checkpoints, has_validation=bool(validation))
     trainer = BurnishTrainer(
         model=tuned,

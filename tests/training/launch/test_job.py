@@ -6,7 +6,15 @@ from pathlib import Path
 
 from burnish.errors import TrainingError
 from burnish.recipe import LoraSettings, ModelSection, TrainSection
-from burnish.training.launch.job import Job, Note, leave_note, parts_of, read_job, read_notes
+from burnish.training.launch.job import (
+    Job,
+    Note,
+    forget_notes,
+    leave_note,
+    parts_of,
+    read_job,
+    read_notes,
+)
 
 
 def test_a_job_comes_out_of_its_file_as_it_was(tmp_path):
@@ -44,6 +52,12 @@ def test_notes_come_in_the_order_in_which_they_were_left(tmp_path):
         Note(2, times[2], report={"steps": 3}),
         Note(3, times[3], exit_code=75),
     ]
+
+
+def test_notes_are_gone_once_they_are_forgotten(tmp_path):
+    leave_note(tmp_path, 0, is_lost=True)
+    forget_notes(tmp_path)
+    assert read_notes(tmp_path) == []
 
 
 def test_before_any_rank_has_ended_there_are_no_notes(tmp_path):

@@ -10,7 +10,7 @@ from burnish.errors import MissingExtraError, TrainingError
 from burnish.recipe import ModelSection, TrainSection
 from burnish.run_dir import RunDir
 from burnish.training.launch import on_ray
-from burnish.training.launch.job import Job, leave_note
+from burnish.training.launch.job import Job
 from burnish.training.launch.options import Launch
 from tests.training.launch.runs import alone, curve, ready, together
 
@@ -30,12 +30,20 @@ def test_without_ray_the_extra_is_named(tmp_path, monkeypatch):
         on_ray.train_on_ray(TWO, job)
 
 
-def test_a_worker_that_is_started_again_after_an_error_fails_at_once(tmp_path):
+def test_a_rank_that_fails_fails_its_worker(tmp_path, monkeypatch):
     job = Job(ModelSection(), TrainSection(), tmp_path / "run", tmp_path, tmp_path / "job")
     job.write()
-    leave_note(job.folder, 0, error=("step 3", "the loss is nan.", ""))
+    given = []
+
+    def run_rank(told):
+        given.append(told)
+        return 2 * (len(given) > 1)
+
+    monkeypatch.setattr("burnish.training.launch.rank.run_rank", run_rank)
+    on_ray._work({"job": str(job.path)})
     with pytest.raises(on_ray.RankFailed):
         on_ray._work({"job": str(job.path)})
+    assert given == [job, job]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -52,7 +60,7 @@ def test_two_workers_of_ray_give_the_curve_of_one_process(tmp_path, tiny_model):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_the_curve_is_the_same(
-    tmp_path, tiny_model, monkeypatch
+    tmp_path, tiny_model, monkeypatch, capfd
 ):
     pytest.importorskip("ray")
     _, whole = alone(ready(tmp_path / "one", tiny_model))
@@ -63,6 +71,7 @@ def test_a_killed_worker_is_started_again_and_the_curve_is_the_same(
     monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
     report, run = together(loaded, TWO)
     assert killed.is_file()
+    assert capfd.readouterr().err.count("all start again from the last checkpoint") == 1
     assert report.steps == 30
     assert curve(run) == pytest.approx(curve(whole), abs=1e-4)
 
@@ -92,9 +101,10 @@ threading.Thread(target=watch, daemon=True).start()
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
-def test_an_error_in_a_worker_is_told_once_and_not_tried_again(tmp_path, tiny_model):
+def test_an_error_in_a_worker_is_told_once_and_not_tried_again(tmp_path, tiny_model, capfd):
     pytest.importorskip("ray")
     loaded = ready(tmp_path / "run", tiny_model)
     RunDir(loaded.run_dir).prompts.unlink()
     with pytest.raises(TrainingError, match=r"prompts\.json"):
         together(loaded, TWO)
+    assert "all start again" not in capfd.readouterr().err

@@ -93,6 +93,12 @@ def read_notes(folder: Path) -> list[Note]:
     return sorted(_notes(folder), key=lambda note: note.time)
 
 
+def forget_notes(folder: Path) -> None:
+    """Takes the notes away, before the ranks start again."""
+    for path in folder.glob("rank-*.json"):
+        path.unlink()
+
+
 def _notes(folder: Path) -> Iterator[Note]:
     for path in folder.glob("rank-*.json"):
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -1,7 +1,8 @@
 """Ranks as workers of Ray Train, on this machine or on the cluster that RAY_ADDRESS names.
 
-A worker that is killed takes the others with it; Ray starts all of them again, and they go on from
-the last good checkpoint. So the run folder must be one that every node can reach.
+A worker that is killed takes the others with it; all are started again and go on from the last good
+checkpoint. So the run folder must be one that every node can reach. What a rank has noted as an
+error would only come again, so then nothing is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 
 from burnish.errors import MissingExtraError
 from burnish.models.loading import pick_device
-from burnish.training.launch.job import Job, read_job, read_notes
+from burnish.progress import warn
+from burnish.training.launch.job import Job, forget_notes, read_job, read_notes
 from burnish.training.launch.options import Launch
 
 RESTARTS = 3
@@ -44,8 +46,9 @@ def train_on_ray(launch: Launch, job: Job) -> None:
     from burnish.training import ranks
 
     gpu = {"GPU": 1} if pick_device().type == "cuda" else {}
-    with _ray_running(ray, launch):
-        trainer = TorchTrainer(
+
+    def trainer(attempt: int) -> Any:
+        return TorchTrainer(
             _work,
             train_loop_config={"job": str(job.path)},
             torch_config=TorchConfig(
@@ -57,23 +60,28 @@ def train_on_ray(launch: Launch, job: Job) -> None:
                 resources_per_worker={"CPU": launch.threads} | gpu,
             ),
             run_config=ray.train.RunConfig(
-                name="burnish",
+                name=f"burnish-{attempt}",
                 storage_path=str(job.folder / "ray"),
-                failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
             ),
         )
-        # Why it failed stands in the notes, or a rank has left none.
-        with contextlib.suppress(ray.train.TrainingFailedError):
-            trainer.fit()
+
+    with _ray_running(ray, launch):
+        for attempt in range(RESTARTS + 1):
+            # Why it failed stands in the notes, or a rank has left none.
+            with contextlib.suppress(ray.train.TrainingFailedError):
+                trainer(attempt).fit()
+                return
+            if any(note.error for note in read_notes(job.folder)) or attempt == RESTARTS:
+                return
+            warn("a worker of Ray was lost: all start again from the last checkpoint")
+            forget_notes(job.folder)
 
 
 def _work(config: dict[str, Any]) -> None:
-    """A worker's part; what is sure to fail again fails at once."""
+    """A worker's part."""
     from burnish.training.launch.rank import let_first_speak, run_rank
 
     job = read_job(Path(config["job"]))
-    if any(note.error for note in read_notes(job.folder)):
-        raise RankFailed
     let_first_speak()
     if run_rank(job):
         raise RankFailed
