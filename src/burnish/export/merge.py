@@ -18,7 +18,6 @@ from burnish.rendering import load_tokenizer, stop_token_ids
 from burnish.run_dir import RunDir, write_json
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 NUM_PROBES = 4

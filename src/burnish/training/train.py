@@ -173,7 +173,6 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
     backend = recomputing(backend, tuned, ranks.largest_over_ranks(number))
     if ranks.is_first() and not sharded.is_asked_for():
         reporter.limit = limit_of(tuned, dtype)
-    trim_heap()
     arguments = training_arguments(section, run.checkpoints, has_validation=bool(validation))
     trainer = BurnishTrainer(
         model=tuned,
@@ -290,6 +289,7 @@ def _records(rows: Any) -> list[tuple[list[int], list[int]]]:
 def go(trainer: BurnishTrainer, start: Start | None, reporter: Any, run: RunDir) -> None:
     """Trains to the end, or until somebody asks to stop; that ends with exit code 75."""
     _rewind_journals(trainer, start, run)
+    trim_heap()  # of what loading and trying out took
     try:
         with warnings.catch_warnings(), trainer.stop.listening(), naming(str(run.folder("train"))):
             warnings.simplefilter("ignore", UserWarning)
