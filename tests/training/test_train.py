@@ -264,11 +264,11 @@ def test_how_rows_are_made_and_computed_does_not_change_the_losses(tmp_path, tin
 def test_a_run_says_why_it_does_not_take_the_fast_path(tmp_path, tiny_model, capfd):
     go(prepared(tmp_path, tiny_model, {"max_steps": 1}))
     said = capfd.readouterr().err
-    assert "rows go through the model's own forward: lora_dropout is not 0" in said
+    assert "rows go through the model's own forward: lora.lora_dropout is not 0" in said
 
 
 def test_a_fast_path_that_cannot_be_taken_stops_a_run_that_asks_for_it(tmp_path, tiny_model):
-    with pytest.raises(TrainingError, match=r"train\.backend: .*lora_dropout is not 0"):
+    with pytest.raises(RecipeError, match="backend: fast computes plain LoRA alone"):
         go(prepared(tmp_path, tiny_model, {"backend": "fast"}))
 
 
