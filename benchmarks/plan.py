@@ -3,7 +3,8 @@
     benchmarks/plan.py memory DATA          a table of recipes: predicted and measured peak RSS
     benchmarks/plan.py time DATA            an epoch: predicted and measured seconds
 
-DATA is a file of examples; the model is the embedded default. Every recipe is trained in a process
+DATA is a file of examples; the model is the embedded default, in float32 unless said (`auto` goes by
+a probe, which may say otherwise from one process to the next). Every recipe is trained in a process
 of its own for two optimizer steps and an evaluation (memory) or an epoch (time).
 """
 
@@ -33,12 +34,14 @@ RECIPES: dict[str, list[str]] = {
     "8 bits": ["model.load_in_8bit=true"],
     "4 bits, rows of 512": ["model.load_in_4bit=true", "train.row_length=512"],
     "bfloat16": ["train.bf16=true"],
+    "bfloat16, rows of 512": ["train.bf16=true", "train.row_length=512"],
 }
 
 RECIPE = """\
 run_dir: {folder}/run
 data: {{sources: [{{path: {data}, limit: {limit}}}]}}
 prepare: {{max_length: 1024, validation_size: 0.02, test_size: 0}}
+train: {{bf16: false}}
 """
 
 

@@ -312,7 +312,7 @@ class _Crash(Exception):
 def test_a_crash_in_a_stage_leaves_the_stages_before_it_usable(again, monkeypatch, capfd, stage):
     loaded = again()
 
-    def crash(self, recipe, folder):
+    def crash(self, recipe, folder, work=None):
         raise _Crash
 
     folder = RunDir(loaded.run_dir)
