@@ -3,9 +3,9 @@
     benchmarks/plan.py memory DATA          a table of recipes: predicted and measured peak RSS
     benchmarks/plan.py time DATA            an epoch: predicted and measured seconds
 
-DATA is a file of examples; the model is the embedded default, in float32 unless said (`auto` goes by
-a probe, which may say otherwise from one process to the next). Every recipe is trained in a process
-of its own for two optimizer steps and an evaluation (memory) or an epoch (time).
+DATA is a file of examples; the model is the embedded default, in float32 unless said. Every recipe
+is trained in a process of its own for two optimizer steps and an evaluation (memory) or an epoch
+(time).
 """
 
 from __future__ import annotations

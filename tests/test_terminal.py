@@ -2,9 +2,11 @@
 
 import io
 import json
+import logging
 import os
+import warnings
 
-from burnish.terminal import print_report, report_of
+from burnish.terminal import print_report, quiet_libraries, report_of
 
 REPORT = {"rows": 12345, "loss": 0.123456789, "ok": True, "left": {"train": 3}, "none": []}
 
@@ -37,3 +39,14 @@ def test_with_json_what_the_work_writes_goes_to_stderr_even_past_python(capfd):
 def test_without_json_report_and_noise_share_stdout(capfd):
     report_of(lambda: {"rows": 1}, as_json=False)
     assert capfd.readouterr().out == "rows: 1\n"
+
+
+def test_what_libraries_say_of_their_versions_is_left_out():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        quiet_libraries()
+        warnings.warn("this will go", FutureWarning, stacklevel=1)
+        warnings.warn("this matters", UserWarning, stacklevel=1)
+    assert [str(w.message) for w in seen] == ["this matters"]
+    assert not logging.getLogger("bitsandbytes.backends").isEnabledFor(logging.WARNING)
+    logging.getLogger("bitsandbytes").setLevel(logging.NOTSET)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ import typer
 
 from burnish import __version__
 from burnish.exits import run_command
-from burnish.terminal import print_report, report_of, stdout_for_report
+from burnish.terminal import print_report, quiet_libraries, report_of, stdout_for_report
 
 app = typer.Typer(
     name="burnish",
@@ -68,8 +67,7 @@ def main() -> None:
     """The entry point: an error a user can meet is one message and exit code 2."""
     debug = "--debug" in sys.argv
     if not debug:
-        # Libraries tell one another about their next versions there; users can do nothing about it.
-        warnings.filterwarnings("ignore", category=FutureWarning)
+        quiet_libraries()
     run_command(app, debug=debug)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +20,15 @@ def report_of(work: Callable[[], Report], *, as_json: bool) -> None:
     """Does the work and prints its report on stdout; all else that is printed goes to stderr."""
     with stdout_for_report(as_json) as out:
         print_report(work(), out, as_json=as_json)
+
+
+def quiet_libraries() -> None:
+    """Leaves out what libraries tell one another about their versions; users can do nothing of it.
+
+    That is, warnings of what will change, and bitsandbytes on a kernel that it looked for.
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

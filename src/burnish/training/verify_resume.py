@@ -22,6 +22,7 @@ from burnish.exits import GO_ON_LATER
 from burnish.progress import say
 from burnish.recipe import ModelSection, TrainSection
 from burnish.run_dir import RunDir
+from burnish.terminal import quiet_libraries
 from burnish.training import checkpoint
 
 VALIDATION_ROWS = 8
@@ -151,6 +152,7 @@ def _train_until(model: ModelSection, section: TrainSection, run: RunDir, until:
     from burnish.training.train import go, ready
 
     progress.stderr.quiet = True
+    quiet_libraries()
 
     class StopAfter(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -16,6 +16,7 @@ from burnish import progress
 from burnish.errors import BurnishError
 from burnish.exits import INTERRUPTED, refusal
 from burnish.run_dir import RunDir
+from burnish.terminal import quiet_libraries
 from burnish.training.launch.engine import end_with_parent
 from burnish.training.launch.job import Job, leave_note, parts_of, read_job
 
@@ -32,7 +33,9 @@ def let_first_speak() -> None:
     if _number():
         progress.stderr.quiet = True
         logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore", Warning if _number() else FutureWarning)
+    quiet_libraries()
+    if _number():
+        warnings.simplefilter("ignore")
 
 
 def _number() -> int:
