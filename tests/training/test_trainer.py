@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 import os
+import random
 import re
 import subprocess
 import sys
@@ -223,6 +225,35 @@ def test_a_step_counted_in_tokens_takes_about_so_many(tmp_path):
     longest = max(len(ids) for ids, _ in rows())
     share = total / (len(seen) / 2)
     assert all(abs(sum(map(len, batch)) - share) < longest for batch in seen)
+
+
+def after_training(tmp_path, *, fails_at=None):
+    """The adapter after 24 steps; the row of a step at which memory ran out, if it shall."""
+    settings = {"num_train_epochs": 6, "per_device_train_batch_size": 2, "learning_rate": 2e-3}
+    model = adapted()
+    trainer = trainer_for(tmp_path, model, rows(), gradient_accumulation_steps=1, **settings)
+    own, failed = trainer._accumulation._backend, []
+
+    def loss_sum(row):
+        if trainer.state.global_step == fails_at and not failed:
+            failed.append(len(row))
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return own.loss_sum(row)
+
+    trainer._accumulation._backend = dataclasses.replace(own, loss_sum=loss_sum)
+    trainer.train()
+    assert trainer.state.global_step == 24
+    weights = [p.detach().clone() for p in model.parameters() if p.requires_grad]
+    return torch.cat([w.flatten() for w in weights]), failed
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_at_any_of_twenty_steps_changes_no_more_than_rounding(tmp_path):
+    expected, _ = after_training(tmp_path / "whole")
+    for step in random.Random(0).sample(range(24), 20):
+        found, failed = after_training(tmp_path / str(step), fails_at=step)
+        assert len(failed) == 1
+        assert float((found - expected).norm() / expected.norm()) < 1e-5
 
 
 @pytest.mark.parametrize("backend", ["fast", "transformers"])
