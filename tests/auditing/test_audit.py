@@ -13,7 +13,7 @@ from burnish.auditing.report import Change
 from burnish.errors import DataError, RecipeError, RunError
 from burnish.pipeline import run_stage
 from tests.conftest import write_recipe
-from tests.test_cli import burnish, fails
+from tests.cli.commands import burnish, fails
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 DIALOGUES = REAL / "zh-medical-dialogue" / "dialogues.gb18030.csv"

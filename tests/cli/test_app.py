@@ -1,11 +1,10 @@
-"""The commands as a person types them: reports, errors and exit codes."""
+"""Whatever the command: errors, signals, streams and exit codes."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,63 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_recipe
-
-
-def burnish(*arguments, folder, text=None):
-    return subprocess.run(
-        [sys.executable, "-m", "burnish", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        input=text,
-        check=False,
-    )
-
-
-@pytest.fixture
-def tiny(tmp_path, tiny_model):
-    """The path of a recipe on the tiny model, cleaned and prepared nowhere yet."""
-    return write_recipe(
-        tmp_path,
-        "data: {{sources: [{{path: {data}}}]}}\n"
-        f"model: {{{{name_or_path: {tiny_model}}}}}\n"
-        "train: {{max_steps: 2, logging_steps: 1, lora: {{r: 2}}}}\n"
-        "evaluate: {{num_answers: 1, max_new_tokens: 4}}\n"
-        "quantize: {{group_size: 32, num_samples: 4}}\n"
-        "serve: {{temperature: 0, max_new_tokens: 6}}\n",
-    )
-
-
-def fails(*arguments, folder):
-    """The message of a command that must end with exit code 2 and no trace."""
-    done = burnish(*arguments, folder=folder)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, done.stderr
-    return done.stderr[done.stderr.index("error: ") :]
-
-
-def test_clean_with_json_prints_one_object_on_stdout_and_the_rest_on_stderr(tiny, tmp_path):
-    done = burnish("clean", tiny, "--json", folder=tmp_path)
-    report = json.loads(done.stdout)
-    assert (report["num_read"], report["num_kept"], report["num_rejected"]) == (40, 40, {})
-    assert "clean: started" in done.stderr
-
-
-def test_run_reports_every_stage_and_a_second_run_prints_the_same(tiny, tmp_path):
-    first = burnish("run", tiny, "--json", folder=tmp_path)
-    assert first.returncode == 0, first.stderr
-    report = json.loads(first.stdout)
-    assert {"train/loss", "validation/loss", "supervised_tokens"} <= set(report["train"])
-    assert report["evaluate"]["benchmarks"] == {}
-    assert json.loads(burnish("run", tiny, "--json", folder=tmp_path).stdout) == report
-    asked = burnish("chat", tiny, "-m", "Question 1?", "--json", folder=tmp_path)
-    assert set(json.loads(asked.stdout)) == {"answer", "messages"}
-    typed = burnish("chat", tiny, folder=tmp_path, text="Question 1?\n")
-    assert typed.stdout.rstrip("\n") == json.loads(asked.stdout)["answer"].rstrip("\n")
+from tests.cli.commands import burnish, fails
 
 
 def test_an_unknown_key_is_named_with_its_line_and_the_nearest_setting(tiny, tmp_path):
@@ -125,24 +68,6 @@ def test_a_model_that_is_not_there_is_said_so(tiny, tmp_path):
     assert message.startswith("error: ./nowhere: there is no such folder")
 
 
-def test_a_port_in_use_is_an_error_before_the_model_is_loaded(tiny, tmp_path):
-    done = burnish("run", tiny, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        message = fails("serve", tiny, "--set", f"serve.port={port}", folder=tmp_path)
-    assert message.startswith(f"error: 127.0.0.1:{port}: the server can't listen there: ")
-    assert f"--set serve.port={port + 1}" in message
-
-
-def test_a_stage_before_its_parent_says_what_to_run_first(tiny, tmp_path):
-    message = fails("train", tiny, folder=tmp_path)
-    assert "clean has not been run here yet." in message
-    assert "burnish run RECIPE" in message
-
-
 def test_debug_shows_the_trace(tiny, tmp_path):
     done = burnish("train", tiny, "--debug", folder=tmp_path)
     assert "Traceback" in done.stderr
@@ -162,6 +87,8 @@ def started_on_many_rows(tiny, folder):
 
 
 # Python ends by the signal itself where Ctrl-C met it in an exec(); a shell says 130 to both.
+
+
 CTRL_C = {130, -signal.SIGINT}
 
 
@@ -286,82 +213,3 @@ def test_a_home_that_is_not_there_is_a_missing_file(tiny, tmp_path):
     burnish("clean", tiny, folder=tmp_path)
     asked = ["prepare", tiny, "--set", "model.name_or_path=~nosuchuser/model"]
     assert "~nosuchuser/model" in fails(*asked, folder=tmp_path)
-
-
-def test_audit_labels_reports_a_run_and_ends_with_2_where_somebody_elses_set_has_errors(
-    tiny, tmp_path, tiny_model
-):
-    from datasets import Dataset
-
-    burnish("clean", tiny, folder=tmp_path)
-    assert "prepare has not been run here yet" in fails("audit-labels", tiny, folder=tmp_path)
-    burnish("prepare", tiny, folder=tmp_path)
-    page = tmp_path / "labels.html"
-    done = burnish("audit-labels", tiny, "--html", page, "--json", folder=tmp_path)
-    report = json.loads(done.stdout)
-    assert (done.returncode, report["num_errors"], report["num_answers"]) == (0, 0, 40)
-    assert page.is_file()
-    assert burnish("audit-labels", "runs/recipe", folder=tmp_path).returncode == 0
-
-    rows = [{"input_ids": [1, 40, 2], "labels": [-100, 40, -100]}] * 3
-    Dataset.from_list(rows).save_to_disk(str(tmp_path / "set"))
-    assert "--model NAME" in fails("audit-labels", "set", folder=tmp_path)
-    done = burnish("audit-labels", "set", "--model", tiny_model, "--json", folder=tmp_path)
-    assert done.returncode == 2
-    assert json.loads(done.stdout)["findings"][0]["name"] == "masked_stop_token"
-    assert "error: set: masked_stop_token in 3 rows, first row 1" in done.stderr
-
-
-def test_preview_shows_tokens_apart_and_as_json_and_as_a_page(tiny, tmp_path):
-    burnish("clean", tiny, folder=tmp_path)
-    done = burnish("preview", tiny, "--row", 2, folder=tmp_path)
-    assert "⟦A·n·s·w·e·r· ·7·.·<|im_end|>⟧" in done.stdout
-    asked = ["preview", tiny, "--longest", "--count", 2, "--json"]
-    examples = json.loads(burnish(*asked, folder=tmp_path).stdout)["examples"]
-    assert [example["why"] for example in examples] == ["longest", "longest"]
-    assert len(examples[0]["input_ids"]) == examples[0]["num_tokens"]
-    done = burnish("preview", tiny, "--random", "--html", "x.html", folder=tmp_path)
-    assert "⟦" not in done.stdout
-    assert "<h1>Preview</h1>" in (tmp_path / "x.html").read_text(encoding="utf-8")
-    assert "more than one way" in fails("preview", tiny, "--row", 1, "--longest", folder=tmp_path)
-
-
-def test_watch_draws_a_picture_of_a_recipes_run_and_of_a_folder(tiny, tmp_path):
-    done = burnish("watch", tiny, "--once", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "recipe: no line of metrics yet" in done.stdout
-    folder = tmp_path / "runs" / "recipe" / "3-train"
-    folder.mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text('{"step": 7, "train/loss": 1.25}\n{"step": 8, "tra')
-    for target in (tiny, "runs/recipe"):
-        shown = burnish("watch", target, "--once", folder=tmp_path).stdout
-        assert "recipe: step 7," in shown
-        assert "train/loss 1.25" in shown
-
-
-@pytest.mark.parametrize("verb", ["train", "run"])
-def test_options_of_several_processes_need_an_engine(tiny, tmp_path, verb):
-    message = fails(verb, tiny, "--processes", "2", folder=tmp_path)
-    assert message.startswith("error: --launch: it says what starts several processes")
-
-
-def test_an_unknown_engine_is_told_before_training(tiny, tmp_path):
-    for stage in ("clean", "prepare"):
-        burnish(stage, tiny, folder=tmp_path)
-    message = fails("train", tiny, "--launch", "mpi", "--processes", "2", folder=tmp_path)
-    assert message.startswith("error: --launch: mpi is unknown.")
-
-
-@pytest.mark.slow
-def test_two_processes_report_what_one_does(tiny, tmp_path):
-    for stage in ("clean", "prepare"):
-        burnish(stage, tiny, folder=tmp_path)
-    launch = ("--launch", "torchrun", "--processes", "2", "--json")
-    done = burnish("train", tiny, *launch, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["steps"] == 2
-    assert "training in 2 processes (torchrun, ddp)" in done.stderr
-    assert done.stderr.count("step 2/2: train/loss") == 1
-    again = burnish("train", tiny, "--json", folder=tmp_path)
-    assert json.loads(again.stdout) == report
