@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from burnish.recipe import Recipe
-from burnish.recipe_file import all_settings, load_recipe, type_name
+from burnish.recipe_file import load_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 DATA = {"sources": [{"path": "a.csv"}]}
@@ -223,23 +223,6 @@ def test_nothing_writes_to_a_recipe():
     recipe = Recipe.model_validate({"data": DATA})
     with pytest.raises(ValidationError):
         recipe.train.seed = 1
-
-
-def test_every_setting_has_help_and_a_type_in_words():
-    settings = all_settings()
-    assert len(settings) > 80
-    for name, field in settings.items():
-        assert field.description, name
-        assert "<" not in type_name(field.annotation), name
-
-
-def test_settings_are_listed_by_dotted_name():
-    settings = all_settings()
-    assert {"run_dir", "train.lora.r", "data.sources[].columns.output"} <= settings.keys()
-    assert type_name(settings["data.sources[].columns.output"].annotation) == (
-        "text or list of text or null"
-    )
-    assert type_name(settings["train.bf16"].annotation) == "`auto` or true or false"
 
 
 def _name_of(setting):

@@ -7,7 +7,7 @@ from measuring import LEARNING_RATE, Job
 from measuring_gpu import EPOCHS, SecondEpoch, report
 
 from burnish.recipe import LoraSettings, ModelSection, TrainSection
-from burnish.training import train as stage
+from burnish.training.assembly import build
 from burnish.training.journal import METRICS_NAME
 from burnish.training.metrics import Reporter
 
@@ -41,7 +41,7 @@ def main() -> None:
     )
     attention = "sdpa" if job.mode == "sdpa" else "auto"
     model = ModelSection(name_or_path=job.model, attn_implementation=attention)
-    trainer = stage.build(model, section, run, Reporter(run.folder("train") / METRICS_NAME))
+    trainer = build(model, section, run, Reporter(run.folder("train") / METRICS_NAME))
     epoch = SecondEpoch()
     trainer.add_callback(epoch)
     trainer.train()

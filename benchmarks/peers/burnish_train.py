@@ -6,7 +6,7 @@ from measuring import LEARNING_RATE, Job, Measured, report
 
 from burnish.recipe import LoraSettings, ModelSection, TrainSection
 from burnish.run_dir import RunDir
-from burnish.training import train as stage
+from burnish.training.assembly import build
 from burnish.training.journal import METRICS_NAME, read_lines
 from burnish.training.metrics import Reporter
 
@@ -50,7 +50,7 @@ def main() -> None:
         backend="transformers" if job.mode == "transformers" else "fast",
     )
     metrics = run.folder("train") / METRICS_NAME
-    trainer = stage.build(ModelSection(name_or_path=job.model), section, run, Reporter(metrics))
+    trainer = build(ModelSection(name_or_path=job.model), section, run, Reporter(metrics))
     with Measured() as measured:
         trainer.train()
     losses = [line["train/loss"] for line in read_lines(metrics) if "train/loss" in line]

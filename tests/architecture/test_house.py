@@ -15,8 +15,9 @@ from typer.main import get_command
 from burnish.cli import app
 from burnish.pipeline import STAGES
 from burnish.recipe import Recipe
-from burnish.recipe_file import all_settings, load_recipe
+from burnish.recipe_file import load_recipe
 from burnish.run_dir import FOLDERS
+from burnish.settings import all_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "burnish"

@@ -12,8 +12,8 @@ from burnish.auditing.audit import audit
 from burnish.auditing.report import Change
 from burnish.errors import DataError, RecipeError, RunError
 from burnish.pipeline import run_stage
-from tests.conftest import write_recipe
 from tests.cli.commands import burnish, fails
+from tests.conftest import write_recipe
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 DIALOGUES = REAL / "zh-medical-dialogue" / "dialogues.gb18030.csv"

@@ -18,11 +18,11 @@ from burnish.recipe import ModelSection
 from burnish.recipe_file import load_recipe
 from burnish.run_dir import RunDir
 from burnish.training.accumulation import Accumulation, Packing
+from burnish.training.assembly import build as build_trainer
 from burnish.training.backends import choose_backend
 from burnish.training.journal import METRICS_NAME
 from burnish.training.loss import PLAIN
 from burnish.training.metrics import Reporter
-from burnish.training.train import build as build_trainer
 from tests.conftest import byte_tokenizer, tiny_llama, write_recipe
 from tests.training.family import adapted, build, records, take_gradients, worst_difference
 

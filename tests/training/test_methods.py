@@ -16,11 +16,12 @@ from burnish.pipeline import run_stage
 from burnish.recipe import MergeSection, ModelSection, TrainSection
 from burnish.recipe_file import load_recipe
 from burnish.run_dir import RunDir
+from burnish.training.assembly import build
 from burnish.training.journal import read_lines
 from burnish.training.methods import check_settings, load_trainable
 from burnish.training.packed_model import PackedModel
 from burnish.training.packing import pack
-from burnish.training.train import build, train
+from burnish.training.train import train
 from tests.conftest import alpaca_rows, write_recipe
 from tests.training.family import build as random_model
 from tests.training.family import by_rows, one_by_one, records, worst_difference

@@ -15,8 +15,7 @@ from burnish.errors import TrainingError
 from burnish.exits import GO_ON_LATER
 from burnish.recipe_file import load_recipe
 from burnish.run_dir import RunDir
-from burnish.training import checkpoint
-from burnish.training import train as train_module
+from burnish.training import assembly, checkpoint
 from burnish.training.accumulation import Accumulation
 from burnish.training.checkpoint import checkpoints
 from burnish.training.journal import read_lines
@@ -42,7 +41,7 @@ def journal(run):
 
 def asks_at(monkeypatch, step):
     """Asks a run to stop at a step, as a signal would."""
-    original = train_module.build
+    original = assembly.build
 
     def build(*args):
         trainer = original(*args)
@@ -55,7 +54,7 @@ def asks_at(monkeypatch, step):
         trainer.add_callback(Ask())
         return trainer
 
-    monkeypatch.setattr(train_module, "build", build)
+    monkeypatch.setattr(assembly, "build", build)
 
 
 def cut_at(loaded, monkeypatch, step):

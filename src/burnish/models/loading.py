@@ -58,6 +58,11 @@ def pick_dtype(bf16: str | bool = "auto", *, training: bool = False) -> torch.dt
     return torch.bfloat16 if bf16 else torch.float32
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """A type as people write it, such as float32."""
+    return str(dtype).removeprefix("torch.")
+
+
 @lru_cache(maxsize=1)
 def cpu_gain_of_bf16() -> float:
     """How many times faster this CPU multiplies matrices in bfloat16 than in float32.
