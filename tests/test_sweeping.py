@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -171,3 +172,18 @@ def test_trials_train_in_processes_of_their_own_and_only_once(recipe, capfd):
     capfd.readouterr()
     assert sweep(recipe, [], ["train.learning_rate=1e-4,1e-2"]) == report
     assert capfd.readouterr().err.count("train: unchanged") == 2
+
+
+@pytest.mark.parametrize("code, ends_with", [(75, 75), (130, 130), (-2, 130), (-15, 143)])
+def test_a_trial_that_is_interrupted_ends_the_sweep_with_its_code(
+    recipe, monkeypatch, code, ends_with
+):
+    monkeypatch.setattr(sweeping.subprocess, "run", lambda *a, **k: CompletedProcess(a, code, "{}"))
+    with pytest.raises(SystemExit) as caught:
+        sweep(recipe, [], ["train.learning_rate=1e-4,3e-4"])
+    assert caught.value.code == ends_with
+
+
+def test_the_best_settings_can_be_pasted_into_a_shell(recipe, trained):
+    report = sweep(recipe, [], ["train.lora.target_modules=[q_proj, v_proj]"])
+    assert report["best"] == ["""--set 'train.lora.target_modules=["q_proj", "v_proj"]'"""]

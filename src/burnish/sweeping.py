@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from burnish.errors import BurnishError, MissingExtraError, RecipeError, RunError
+from burnish.exits import GO_ON_LATER, INTERRUPTED, TERMINATED
 from burnish.pipeline import run_stage
 from burnish.progress import say
 from burnish.recipe_file import LoadedRecipe, load_recipe, yaml_values
-from burnish.run_dir import FOLDERS, RunDir, digest, write_json, write_text
+from burnish.run_dir import FOLDERS, MANIFEST_NAME, RunDir, digest, write_json, write_text
 
 Report = dict[str, Any]
 
@@ -38,7 +40,6 @@ COLUMNS = {
     "peak_memory_gib": "GiB",
 }
 
-_INTERRUPTED = {130, 143, 75, -2, -15}
 _RANGE = re.compile(r"([^.\s]\S*?)\.\.(\S+?)(:log)?")
 
 
@@ -219,7 +220,7 @@ def _run_trial(job: _Sweep, settings: Mapping[str, Any]) -> float | None:
 
 def _link_stages(run: RunDir, folder: Path) -> None:
     """Gives a new trial what clean and prepare made for the run, as hard links or copies."""
-    if (folder / "manifest.json").is_file():
+    if (folder / MANIFEST_NAME).is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -227,7 +228,7 @@ def _link_stages(run: RunDir, folder: Path) -> None:
     kept = {name: manifest["stages"][name] for name in ("clean", "prepare")}
     for name in kept:
         shutil.copytree(run.folder(name), folder / FOLDERS[name], copy_function=_link)
-    write_json(folder / "manifest.json", {**manifest, "stages": kept})
+    write_json(folder / MANIFEST_NAME, {**manifest, "stages": kept})
 
 
 def _link(source: str, target: str) -> str:
@@ -251,8 +252,10 @@ def _train(job: _Sweep, trial: Trial) -> Report:
     done = subprocess.run(
         [*command, *(["--force"] if job.force else [])], stdout=subprocess.PIPE, text=True
     )
-    if done.returncode in _INTERRUPTED:
-        raise SystemExit(abs(done.returncode))
+    # A process that a signal has ended itself gives the signal's number, negative.
+    code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    if code in (INTERRUPTED, TERMINATED, GO_ON_LATER):
+        raise SystemExit(code)
     if done.returncode:
         raise RunError(
             str(trial.folder), f"training ended with code {done.returncode}.", "See above."
@@ -327,6 +330,6 @@ def _report(job: _Sweep, keys: Sequence[str]) -> Report:
         raise RunError(str(job.folder), "no trial succeeded.", f"The first says: {best['failed']}")
     return {
         "trials": trials,
-        "best": [f"--set {key}={json.dumps(best[key])}" for key in keys],
+        "best": [f"--set {shlex.quote(f'{key}={json.dumps(best[key])}')}" for key in keys],
         "table": str(job.folder / TABLE_NAME),
     }
