@@ -21,6 +21,18 @@ def test_an_error_without_a_remedy_is_one_line():
     assert str(DataError("a", "b.")) == "a: b."
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("no such model.\nTraceback …"), "no such model"),
+        (ValueError(" \n two lines\nof it"), "two lines"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_the_first_line_of_a_librarys_error_stands_without_its_full_stop(error, said):
+    assert errors.first_line(error) == said
+
+
 def test_a_missing_package_names_the_extra_to_install():
     assert str(MissingExtraError("torch", "train")) == (
         "torch: this step needs a package that is not installed.\n"
@@ -43,6 +55,16 @@ def test_a_place_is_named_where_the_system_named_none():
     with pytest.raises(OSError, match="no such page") as caught, errors.naming("run/a"):
         raise OSError("no such page")  # a library's, not the system's
     assert caught.value.filename is None
+
+
+def test_what_the_system_refused_a_library_in_rust_is_the_systems_error():
+    with pytest.raises(OSError, match="No space left") as caught, errors.naming("run/a"):
+        raise Exception("No space left on device (os error 28)")
+    assert (caught.value.errno, caught.value.filename) == (28, "run/a")
+    with pytest.raises(ValueError, match="no number"), errors.naming("run/a"):
+        raise ValueError("no number")
+    with pytest.raises(BurnishError, match="run/b: full"), errors.naming("run/a"):
+        raise BurnishError("run/b", "full (os error 28).", "Make room.")
 
 
 def every_kind(kind=BurnishError):

@@ -161,6 +161,25 @@ def test_a_recipe_in_another_encoding_is_refused(tmp_path):
     assert load(tmp_path, ("run_dir: 跑\n" + DATA).encode("utf-8-sig")).run_dir == "跑"
 
 
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("my.csv", "问,答\n".encode("gb18030")),
+        ("my.csv", b"ask,answer\nHow: a,Rest: b: c\n"),
+        ("my.txt", b"raw"),
+        ("my.json", b'[{"instruction": "a"}]'),
+        ("my.docx", b"PK\0\0"),
+    ],
+)
+def test_a_file_of_data_in_a_recipes_place_is_told_from_a_broken_recipe(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(tmp_path / name)
+    assert caught.value.remedy == (
+        "If this is your data, write a recipe for it with: burnish new DATAFILE"
+    )
+
+
 def test_a_missing_recipe_is_refused_and_a_similar_one_named(tmp_path):
     with pytest.raises(RecipeError) as caught:
         load_recipe(tmp_path / "mi.yaml")

@@ -25,6 +25,13 @@ def test_a_list_of_texts_stands_on_lines_of_its_own():
     assert out.getvalue() == "files:\n  a.csv\n  b.csv\n"
 
 
+def test_a_list_of_mappings_has_a_line_for_each():
+    out = io.StringIO()
+    trials = [{"r": 8, "loss": 1.54815529, "failed": None}, {"r": 1600, "ok": False}]
+    print_report({"trials": trials}, out, as_json=False)
+    assert out.getvalue() == "trials:\n  r: 8, loss: 1.54816, failed: none\n  r: 1,600, ok: no\n"
+
+
 def test_with_json_what_the_work_writes_goes_to_stderr_even_past_python(capfd):
     def work():
         os.write(1, b"from a library in C\n")

@@ -16,6 +16,8 @@ BurnishError
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,15 +102,30 @@ class MissingExtraError(BurnishError):
         )
 
 
+_NUMBER_IN_RUST = re.compile(r"\(os error (\d+)\)")
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says first, without a full stop; its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 @contextlib.contextmanager
 def naming(place: str) -> Iterator[None]:
     """Lets what the system refuses in the block name this place, if it names no file.
 
-    A full disk names none.
+    A full disk names none. Libraries in Rust, such as those that save tokenizers and tensors, say
+    what the system refused in errors of their own; they come out as the system's.
     """
     try:
         yield
     except OSError as error:
         if error.errno is not None and error.filename is None:
             error.filename = place
+        raise
+    except Exception as error:  # plain Exception is what tokenizers raises
+        found = _NUMBER_IN_RUST.search(str(error))
+        if found and not isinstance(error, BurnishError):
+            number = int(found[1])
+            raise OSError(number, os.strerror(number), place) from error
         raise

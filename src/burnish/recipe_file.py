@@ -124,9 +124,17 @@ def _read(path: Path, run_folder: Path | None) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise RecipeError(
-            f"{path.name}", f"byte {error.start} is not UTF-8.", "Save the recipe as UTF-8."
-        ) from None
+        remedy = _remedy(path.name, "Save the recipe as UTF-8.")
+        raise RecipeError(path.name, f"byte {error.start} is not UTF-8.", remedy) from None
+
+
+def _remedy(name: str, usual: str) -> str:
+    """What to do about a file that is no recipe; one of data may have been meant as data."""
+    from burnish.reading.files import READERS  # loads the readers of every kind of file
+
+    if Path(name).suffix.lower() in READERS:
+        return "If this is your data, write a recipe for it with: burnish new DATAFILE"
+    return usual
 
 
 def _parse(text: str, name: str) -> CommentedMap:
@@ -136,18 +144,17 @@ def _parse(text: str, name: str) -> CommentedMap:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
         problem = (error.problem or str(error)).splitlines()[0].removeprefix("but ")
-        raise RecipeError(
-            where, f"this is not YAML: {problem}.", "Check indentation, colons and quotes."
-        ) from None
+        remedy = _remedy(name, "Check indentation, colons and quotes.")
+        raise RecipeError(where, f"this is not YAML: {problem}.", remedy) from None
     except YAMLError as error:
         problem = str(error).splitlines()[0]
-        raise RecipeError(name, f"this is not YAML: {problem}.", "") from None
+        raise RecipeError(name, f"this is not YAML: {problem}.", _remedy(name, "")) from None
     if not isinstance(tree, CommentedMap):
         found = "nothing" if tree is None else type(tree).__name__
         raise RecipeError(
             name,
             f"a recipe is a list of sections; found {found}.",
-            "Begin with `data:` and a list of sources; see docs/recipe.md.",
+            _remedy(name, "Begin with `data:` and a list of sources; see docs/recipe.md."),
         )
     return tree
 

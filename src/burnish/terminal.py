@@ -74,11 +74,18 @@ def _print_value(name: str, value: Any, out: Any, *, indent: int) -> None:
         out.write(f"{blank}{name}:\n")
         for key, child in value.items():
             _print_value(key, child, out, indent=indent + 1)
-    elif isinstance(value, list) and value and not isinstance(value[0], Mapping):
-        lines = "".join(f"\n{blank}  {item}" for item in value)
+    elif isinstance(value, list) and value:
+        lines = "".join(f"\n{blank}  {_on_a_line(item)}" for item in value)
         out.write(f"{blank}{name}:{lines}\n")
     else:
         out.write(f"{blank}{name}: {_plain(value)}\n")
+
+
+def _on_a_line(item: Any) -> str:
+    """An item of a list: text as it is, and the values of a mapping side by side."""
+    if not isinstance(item, Mapping):
+        return str(item)
+    return ", ".join(f"{key}: {_plain(value)}" for key, value in item.items())
 
 
 def _plain(value: Any) -> str:

@@ -64,13 +64,13 @@ def verify_resume(
         whole, halves = folders
         say(f"training {steps} steps in one go")
         last = _in_own_process(model, section, whole, steps)
-        for until in (cut, steps):
-            say(f"training {'until it is cut at' if until == cut else 'on to'} step {until}")
-            _in_own_process(model, section, halves, until)
         if last <= cut:
             raise TrainingError(
                 "--cut", f"this recipe trains {last} steps in all.", "Name a step before that."
             )
+        for until in (cut, steps):
+            say(f"training {'until it is cut at' if until == cut else 'on to'} step {until}")
+            _in_own_process(model, section, halves, until)
         name = f"checkpoint-{last}"
         compared, difference = compare(whole.checkpoints / name, halves.checkpoints / name)
     return ResumeReport(
@@ -115,7 +115,9 @@ def compare(one: Path, other: Path) -> tuple[int, str | None]:
 def _scratch_run(run: RunDir, path: Path) -> RunDir:
     """A run folder with the run's prepared rows, and few of those to validate with."""
     from datasets import load_from_disk
+    from datasets.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     scratch = RunDir(path)
     scratch.folder("prepare").mkdir(parents=True)
     for item in run.folder("prepare").absolute().iterdir():
@@ -138,7 +140,8 @@ def _link(item: Path, place: Path) -> None:
 
 
 def _in_own_process(model: ModelSection, section: TrainSection, run: RunDir, until: int) -> int:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=quiet_libraries) as pool:
         return pool.submit(_train_until, model, section, run, until).result()
 
 
@@ -152,7 +155,6 @@ def _train_until(model: ModelSection, section: TrainSection, run: RunDir, until:
     from burnish.training.train import go, ready
 
     progress.stderr.quiet = True
-    quiet_libraries()
 
     class StopAfter(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
