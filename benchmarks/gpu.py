@@ -26,9 +26,8 @@ import tempfile
 from pathlib import Path
 
 from limit import flops_per_token
-from train import PACKAGES, _environment, _in_type, _model_folder, _records
+from train import PACKAGES, _environment, _in_type, _model_folder, _records, run_job
 
-HERE = Path(__file__).parent
 PACKAGES["trl_gpu"] = ["trl==1.16.0", "peft", "liger-kernel"]
 PEERS = {"trl": "trl_gpu"}
 MODES = {
@@ -134,20 +133,8 @@ def _run(peer: str, job: dict, options: argparse.Namespace) -> dict | None:
         if options.flash_attn:
             build = ["-m", "pip", "install", "-q", "flash-attn", "--no-build-isolation"]
             subprocess.run([python, *build], check=True)
-    Path(job["folder"]).mkdir(parents=True)
-    path = Path(job["folder"]) / "job.json"
-    path.write_text(json.dumps(job))
-    quiet = {"TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {}
-    done = subprocess.run(
-        [python, str(HERE / "peers" / f"{peer}_gpu.py"), str(path)],
-        env=os.environ | quiet | hidden, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        print(f"  {peer} {job['mode']} failed: {reason}", flush=True)
-        return None
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    return run_job(python, f"{peer}_gpu.py", job, hidden)
 
 
 def _print_table(

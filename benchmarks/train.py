@@ -170,21 +170,23 @@ def _records(model: Path, options: argparse.Namespace) -> tuple[list[dict], list
 def _run(peer: str, job: dict, options: argparse.Namespace) -> dict | None:
     """One run in a process of its own; None, with the reason, where the peer refuses."""
     python = sys.executable if peer == "burnish" else _environment(peer, options.environments)
+    on_cpu = {"OMP_NUM_THREADS": str(job["threads"]), "CUDA_VISIBLE_DEVICES": ""}
+    return run_job(python, FILES[peer], job, on_cpu)
+
+
+def run_job(python: Path | str, file: str, job: dict, variables: dict[str, str]) -> dict | None:
+    """What a peer's script prints of a job; None, with the reason, where it fails."""
     Path(job["folder"]).mkdir(parents=True)
     path = Path(job["folder"]) / "job.json"
     path.write_text(json.dumps(job))
-    job_folder = {"TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1"}
-    environment = (
-        os.environ
-        | job_folder
-        | {"OMP_NUM_THREADS": str(job["threads"]), "CUDA_VISIBLE_DEVICES": ""}
-    )
+    quiet = {"TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1"}
     done = subprocess.run(
-        [str(python), str(HERE / "peers" / FILES[peer]), str(path)],
-        env=environment, capture_output=True, text=True, check=False,
+        [str(python), str(HERE / "peers" / file), str(path)],
+        env=os.environ | quiet | variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        print(f"  {peer} {job['mode']}: {done.stderr.strip().splitlines()[-1]}", flush=True)
+        reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        print(f"  {file} {job['mode']} failed: {reason}", flush=True)
         return None
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 

@@ -32,11 +32,20 @@ class Job:
         self.rows: int = values.get("rows", 1)  # of max_length, that go through a GPU at a time
         torch.set_num_threads(values["threads"])
 
-    def messages(self, record: dict, *, answer: bool) -> list[dict]:
-        """The record as chat messages."""
-        system = [{"role": "system", "content": record["system"]}] if record["system"] else []
-        said = [*system, {"role": "user", "content": record["user"]}]
-        return [*said, {"role": "assistant", "content": record["output"]}] if answer else said
+    @property
+    def num_tokens(self) -> int:
+        """Of all records, without padding."""
+        return sum(len(r["prompt"]) + len(r["completion"]) for r in self.records)
+
+    def chats(self) -> list[dict]:
+        """The records as chat messages, the answer apart."""
+        chats = []
+        for record in self.records:
+            system = [{"role": "system", "content": record["system"]}] if record["system"] else []
+            prompt = [*system, {"role": "user", "content": record["user"]}]
+            answer = [{"role": "assistant", "content": record["output"]}]
+            chats.append({"prompt": prompt, "completion": answer})
+        return chats
 
 
 class Measured:
@@ -50,18 +59,22 @@ class Measured:
     def __exit__(self, *_: object) -> None:
         self.wall = time.perf_counter() - self.wall
         self.cpu = time.process_time() - self.cpu
-        status = Path("/proc/self/status").read_text().splitlines()
-        self.gib = next(int(s.split()[1]) for s in status if s.startswith("VmHWM")) / 2**20
+        self.gib = peak_gib()
+
+
+def peak_gib() -> float:
+    """The highest resident size of this process so far."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(s.split()[1]) for s in status if s.startswith("VmHWM")) / 2**20
 
 
 def report(job: Job, measured: Measured, losses: list[float], model: object) -> None:
     """Prints the figures of a run on the last line of stdout."""
-    useful = sum(len(r["prompt"]) + len(r["completion"]) for r in job.records)
     print(
         json.dumps(
             {
-                "useful_tokens_per_cpu_second": useful / measured.cpu,
-                "useful_tokens_per_second": useful / measured.wall,
+                "useful_tokens_per_cpu_second": job.num_tokens / measured.cpu,
+                "useful_tokens_per_second": job.num_tokens / measured.wall,
                 "peak_gib": measured.gib,
                 "first_losses": [round(loss, 4) for loss in losses[:3]],
                 "held_out_loss": held_out_loss(model, job.held_out),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Job, held_out_loss
+from measuring import Job, held_out_loss, peak_gib
 from transformers import TrainerCallback
 
 EPOCHS = 2
@@ -33,9 +32,8 @@ class SecondEpoch(TrainerCallback):
 
 def report(job: Job, epoch: SecondEpoch, model: Any) -> None:
     """Prints the figures of a run on the last line of stdout."""
-    useful = sum(len(r["prompt"]) + len(r["completion"]) for r in job.records)
     figures = {
-        "useful_tokens_per_second": useful / epoch.seconds,
+        "useful_tokens_per_second": job.num_tokens / epoch.seconds,
         "peak_gib": _peak_gib(),
         "held_out_loss": held_out_loss(model, job.held_out),
     }
@@ -51,5 +49,4 @@ def _peak_gib() -> float:
     """The most that tensors took on the GPU, loading included; without one, the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(s.split()[1]) for s in status if s.startswith("VmHWM")) / 2**20
+    return peak_gib()

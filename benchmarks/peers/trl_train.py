@@ -28,13 +28,6 @@ SETTINGS = {
 def main() -> None:
     """Trains on the job's records and reports."""
     job = Job()
-    rows = [
-        {
-            "prompt": job.messages(r, answer=False),
-            "completion": job.messages(r, answer=True)[-1:],
-        }
-        for r in job.records
-    ]
     config = SFTConfig(
         str(job.folder),
         num_train_epochs=1,
@@ -55,7 +48,7 @@ def main() -> None:
     trainer = SFTTrainer(
         job.model,
         args=config,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list(job.chats()),
         processing_class=AutoTokenizer.from_pretrained(job.model),
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS, task_type="CAUSAL_LM"),
     )

@@ -83,6 +83,11 @@ def test_another_attention_is_not_asked(monkeypatch):
 # --- Liger's kernels -------------------------------------------------------------------------
 
 
+def on_gpu(monkeypatch):
+    monkeypatch.setattr(acceleration, "device_of", lambda model: torch.device("cuda"))
+    monkeypatch.setattr(acceleration, "pick_device", lambda: torch.device("cuda"))
+
+
 @pytest.fixture
 def liger(monkeypatch):
     """Stands in for liger-kernel on a GPU: norms and rotary positions are replaced as it does."""
@@ -116,7 +121,7 @@ def liger(monkeypatch):
     monkeypatch.setitem(sys.modules, "liger_kernel", package)
     monkeypatch.setitem(sys.modules, "liger_kernel.transformers", ModuleType("transformers"))
     monkeypatch.setitem(sys.modules, "liger_kernel.transformers.monkey_patch", patch)
-    monkeypatch.setattr(acceleration, "device_of", lambda model: torch.device("cuda"))
+    on_gpu(monkeypatch)
     return patch
 
 
@@ -168,9 +173,19 @@ def test_kernels_that_are_not_installed_are_said_on_a_gpu_alone(monkeypatch, cap
     assert capfd.readouterr().err == ""
     with pytest.raises(TrainingError, match="Liger's kernels can't be used: they need a GPU"):
         use_liger(model, True, RECORDS)
-    monkeypatch.setattr(acceleration, "device_of", lambda model: torch.device("cuda"))
+    on_gpu(monkeypatch)
     use_liger(model, "auto", RECORDS)
     assert "not used: the package liger-kernel is not installed" in capfd.readouterr().err
+
+
+def test_weights_that_are_to_be_spread_get_none_and_that_is_said(liger, monkeypatch, capfd):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    model = adapted(build("Llama"))
+    use_liger(model, "auto", RECORDS)
+    assert "not used: they are not tried out on weights that are spread" in capfd.readouterr().err
+    with pytest.raises(TrainingError, match="can't be used: they are not tried out on weights"):
+        use_liger(model, True, RECORDS)
+    assert liger.told == []
 
 
 def test_the_recipe_may_leave_the_kernels_out(liger):
@@ -202,12 +217,19 @@ def counted(monkeypatch):
     return counter
 
 
+def assert_as_exact(backend, model, rows, expected):
+    loss, gradients = expected
+    packed, packed_gradients = by_rows(model, backend.loss_sum, rows)
+    assert packed == pytest.approx(loss, rel=1e-5)
+    assert worst_difference(packed_gradients, gradients) < 1e-4
+
+
 @pytest.mark.parametrize("kind", ["Llama", pytest.param("Gemma2", marks=pytest.mark.slow)])
 def test_rows_of_one_length_are_compiled_once_and_give_the_same(counted, kind):
     sliding = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
     changes = {"head_dim": 8, "final_logit_softcapping": 2.0, **sliding}
     model = adapted(build(kind, **(changes if kind == "Gemma2" else {})))
-    loss, gradients = one_by_one(model, RECORDS)
+    expected = one_by_one(model, RECORDS)
     terms = LossTerms()
     backend = compiled(own_forward(model), model, RECORDS, terms=terms, row_length=96)
     assert (backend.name, backend.static_rows) == ("transformers", True)
@@ -215,39 +237,33 @@ def test_rows_of_one_length_are_compiled_once_and_give_the_same(counted, kind):
     assert [len(row) for row in rows] == [96, 96]
     by_rows(model, backend.loss_sum, rows)
     before = counted.frame_count
-    packed, packed_gradients = by_rows(model, backend.loss_sum, rows)
+    assert_as_exact(backend, model, rows, expected)
     assert counted.frame_count == before
-    assert packed == pytest.approx(loss, rel=1e-5)
-    assert worst_difference(packed_gradients, gradients) < 1e-4
 
 
 @pytest.mark.slow
 def test_rows_of_any_length_are_compiled_once_too(counted):
     model = adapted(build("Llama"))
-    loss, gradients = one_by_one(model, RECORDS)
+    expected = one_by_one(model, RECORDS)
     terms = LossTerms()
     backend = compiled(own_forward(model), model, RECORDS, terms=terms, row_length=None)
     assert not backend.static_rows
     before = counted.frame_count
     rows = Packing(96, is_on=False).rows(RECORDS, backend)
     assert sorted(len(row) for row in rows) == [9, 32, 60, 70]
-    packed, packed_gradients = by_rows(model, backend.loss_sum, rows)
+    assert_as_exact(backend, model, rows, expected)
     assert counted.frame_count == before
-    assert packed == pytest.approx(loss, rel=1e-5)
-    assert worst_difference(packed_gradients, gradients) < 1e-4
 
 
 @pytest.mark.slow
 def test_layers_of_a_compiled_forward_may_recompute(counted):
     model = adapted(build("Llama"))
-    loss, gradients = one_by_one(model, RECORDS)
+    expected = one_by_one(model, RECORDS)
     backend = compiled(own_forward(model), model, RECORDS, terms=PLAIN, row_length=96)
     backend = recomputing(backend, model, 1)
     model.train()  # only then do they
     rows = Packing(96).rows(RECORDS, backend)
-    packed, packed_gradients = by_rows(model, backend.loss_sum, rows)
-    assert packed == pytest.approx(loss, rel=1e-5)
-    assert worst_difference(packed_gradients, gradients) < 1e-4
+    assert_as_exact(backend, model, rows, expected)
 
 
 def test_what_is_added_to_the_loss_is_added_to_a_compiled_forwards_too(counted):
@@ -277,12 +293,10 @@ def test_a_run_with_a_compiled_forward_learns_the_same(counted, tmp_path, tiny_m
 @pytest.mark.slow
 def test_the_real_compiler_gives_the_same_loss_and_gradients():
     model = adapted(build("Llama"))
-    loss, gradients = one_by_one(model, RECORDS)
+    expected = one_by_one(model, RECORDS)
     backend = compiled(own_forward(model), model, RECORDS, terms=PLAIN, row_length=96)
     rows = Packing(96).rows(RECORDS, backend)
-    packed, packed_gradients = by_rows(model, backend.loss_sum, rows)
-    assert packed == pytest.approx(loss, rel=1e-5)
-    assert worst_difference(packed_gradients, gradients) < 1e-4
+    assert_as_exact(backend, model, rows, expected)
 
 
 def test_a_compiled_forward_that_computes_something_else_is_refused(monkeypatch):

@@ -16,7 +16,7 @@ def accumulation(
     model, *, lanes=1, row_length=1024, limit=None, backend="fast", seen=None, static=False
 ):
     """An accumulation over a tiny model; rows of more than `limit` tokens run out of memory."""
-    chosen = choose_backend(model, rows(), wanted=backend, terms=PLAIN, num_recomputed=0)
+    chosen = choose_backend(model, rows(), wanted=backend, terms=PLAIN)
 
     def loss_sum(row):
         if seen is not None:

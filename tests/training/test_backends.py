@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def choose(model, wanted="auto", *, given=RECORDS, terms=PLAIN, **rest):
-    return choose_backend(model, given, wanted=wanted, terms=terms, num_recomputed=0, **rest)
+    return choose_backend(model, given, wanted=wanted, terms=terms, **rest)
 
 
 def leaking(module, query, key, value, attention_mask, **rest):

@@ -19,7 +19,7 @@ def flops(work, tokens=0, supervised=0, pairs=0):
 
 
 def test_frozen_weights_count_twice_adapters_three_times_and_the_head_where_it_is_used():
-    model = add_adapter(tiny_llama(100), LoraSettings(r=4), gradient_checkpointing=False)
+    model = add_adapter(tiny_llama(100), LoraSettings(r=4))
     work = work_of(model)
     adapter = 2 * 4 * (2 * (32 + 32) + 2 * (32 + 16) + 3 * (32 + 64))
     assert flops(work, tokens=1) == 2 * 2 * BODY + 3 * 2 * adapter
@@ -62,7 +62,7 @@ def test_the_share_is_work_over_what_the_time_allows():
 def test_the_rate_of_a_cpu_is_measured_within_the_time_and_draws_no_random_number():
     import time
 
-    model = add_adapter(tiny_llama(100), LoraSettings(r=4), gradient_checkpointing=False)
+    model = add_adapter(tiny_llama(100), LoraSettings(r=4))
     before = torch.random.get_rng_state()
     started = time.perf_counter()
     limit = limit_of(model, torch.float32)

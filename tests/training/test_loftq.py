@@ -30,7 +30,7 @@ def four_bits(folder, **lora):
     pytest.importorskip("bitsandbytes")
     section = ModelSection(name_or_path=str(folder), load_in_4bit=True)
     base = load_base(folder, section, dtype=torch.float32)
-    return add_adapter(base, LoraSettings(**lora), gradient_checkpointing=False)
+    return add_adapter(base, LoraSettings(**lora))
 
 
 @pytest.mark.parametrize("rslora", [False, True])

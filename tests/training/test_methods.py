@@ -316,7 +316,7 @@ def test_gradients_of_new_tokens_rows_are_those_of_a_plain_loop(tied):
 
     model = random_model("Llama", tie_word_embeddings=tied)
     new = {"model.embed_tokens": [5, 9]} | ({} if tied else {"lm_head": [5, 9]})
-    model = add_adapter(model, LoraSettings(r=2), gradient_checkpointing=False, new_rows=new)
+    model = add_adapter(model, LoraSettings(r=2), new_rows=new)
     learning = [n for n, p in model.named_parameters() if p.requires_grad and "token" in n]
     assert len(learning) == (1 if tied else 2)
     loss, gradients = one_by_one(model, RECORDS)
@@ -388,6 +388,26 @@ def test_a_start_that_changes_the_base_is_refused_where_weights_are_spread(monke
     monkeypatch.setattr(methods.sharded, "is_asked_for", lambda: True)
     with pytest.raises(RecipeError, match="pissa changes weights that FSDP spreads"):
         check_settings(ModelSection(), section)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"torch_compile": True}, "train.torch_compile has no effect"),
+        ({"speed": "int8"}, "train.speed: int8 has no effect"),
+        ({"backend": "fast"}, "train.backend: fast has no effect"),
+    ],
+)
+def test_what_is_passed_over_where_weights_are_spread_is_said(settings, said, monkeypatch, capfd):
+    from burnish.training import methods
+
+    check_settings(ModelSection(), TrainSection(**settings))
+    assert capfd.readouterr().err == ""
+    monkeypatch.setattr(methods.sharded, "is_asked_for", lambda: True)
+    check_settings(ModelSection(), TrainSection())
+    assert capfd.readouterr().err == ""
+    check_settings(ModelSection(), TrainSection(**settings))
+    assert f"{said} where weights are spread over processes" in capfd.readouterr().err
 
 
 def test_a_quantized_checkpoint_is_not_trained_whole(tmp_path):

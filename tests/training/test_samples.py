@@ -27,7 +27,7 @@ def conversation(question, answer, origin="a.csv:1"):
 def model():
     torch.manual_seed(0)
     vocab = len(byte_tokenizer())
-    return add_adapter(tiny_llama(vocab), LoraSettings(r=2), gradient_checkpointing=False)
+    return add_adapter(tiny_llama(vocab), LoraSettings(r=2))
 
 
 def answering(path, *, count=2, **settings):
@@ -104,7 +104,7 @@ def test_rotary_tables_that_grow_in_an_answer_serve_training_afterwards(tmp_path
     torch.manual_seed(0)
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     base = tiny_llama(len(byte_tokenizer()), max_position_embeddings=16, rope_parameters=rope)
-    model = add_adapter(base, LoraSettings(r=2), gradient_checkpointing=False)
+    model = add_adapter(base, LoraSettings(r=2))
     evaluate(answering(tmp_path / "samples.jsonl"), model)
     model.train()
     ids = torch.arange(3, 43)[None]

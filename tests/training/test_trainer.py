@@ -44,7 +44,7 @@ def rows(count=8):
 
 def adapted():
     torch.manual_seed(0)
-    model = add_adapter(tiny_llama(32), LoraSettings(r=2), gradient_checkpointing=False)
+    model = add_adapter(tiny_llama(32), LoraSettings(r=2))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # so that A's gradients are not zero either
             torch.nn.init.normal_(parameter, std=0.02)
@@ -63,7 +63,7 @@ def trainer_for(tmp_path, model, examples, validation=(), terms=PLAIN, **setting
             **settings,
         }
     )
-    backend = choose_backend(model, examples, wanted=section.backend, terms=terms, num_recomputed=0)
+    backend = choose_backend(model, examples, wanted=section.backend, terms=terms)
     return BurnishTrainer(
         model=model,
         args=training_arguments(section, tmp_path, has_validation=bool(validation)),
@@ -307,7 +307,7 @@ def spoilt(tmp_path, bad_rows, **settings):
     """A trainer of eight rows, two a step, of which some hold the bad token; the head is whole."""
     torch.manual_seed(0)
     base = tiny_llama(32, tie_word_embeddings=False)
-    model = add_adapter(base, LoraSettings(r=2), gradient_checkpointing=False)
+    model = add_adapter(base, LoraSettings(r=2))
     examples = [([min(i, 30) for i in ids], labels) for ids, labels in rows()]
     trainer = trainer_for(
         tmp_path,

@@ -37,6 +37,10 @@ class Masked:
     findings: list[Finding]
 
 
+_TEXTS = ("content", "input", "reasoning_content", "name", "tool_call_id")
+"""The parts of a message that are one text."""
+
+
 def is_hidden(privacy: PrivacySettings) -> bool:
     """Whether personal data must not be written to disk."""
     return privacy.action in ("mask", "drop")
@@ -66,34 +70,20 @@ def _mask_message(
     message: Message, privacy: PrivacySettings, place: str, found: list[Masked]
 ) -> Message:
     num_found = len(found)
-    content = _look(message.content, privacy, f"{place}.content", found)
-    context = _look(message.input, privacy, f"{place}.input", found) if message.input else ""
-    thought = message.reasoning_content
-    thought = _look(thought, privacy, f"{place}.reasoning_content", found) if thought else ""
+    texts: dict[str, Any] = {
+        key: _look(getattr(message, key), privacy, f"{place}.{key}", found) for key in _TEXTS
+    }
     calls = tuple(
         _mask_value(call, privacy, f"{place}.tool_calls[{number}]", found)
         for number, call in enumerate(message.tool_calls)
     )
     ids = tuple(
-        _look(id_, privacy, f"{place}.tool_calls[{number}].id", found) if id_ else ""
+        _look(id_, privacy, f"{place}.tool_calls[{number}].id", found)
         for number, id_ in enumerate(message.call_ids)
-    )
-    name, call_id = (
-        _look(value, privacy, f"{place}.{key}", found) if value else ""
-        for key, value in (("name", message.name), ("tool_call_id", message.tool_call_id))
     )
     if len(found) == num_found:
         return message
-    return replace(
-        message,
-        content=content,
-        input=context,
-        tool_calls=calls,
-        reasoning_content=thought,
-        call_ids=ids,
-        name=name,
-        tool_call_id=call_id,
-    )
+    return replace(message, **texts, tool_calls=calls, call_ids=ids)
 
 
 def mask_json(value: Any, privacy: PrivacySettings) -> Any:
@@ -129,6 +119,8 @@ def _kinds(findings: list[Finding]) -> Counter[str]:
 
 
 def _look(text: str, privacy: PrivacySettings, place: str, found: list[Masked]) -> str:
+    if not text:
+        return ""
     masked, findings = mask(text, privacy.kinds, privacy.allow)
     if findings:
         found.append(Masked(place, masked, findings))

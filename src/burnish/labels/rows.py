@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.conversation import IGNORE_INDEX
-from burnish.errors import DataError
+from burnish.errors import DataError, first_line
 
 Ints = NDArray[Any]
 Rows = NDArray[np.bool_]
@@ -64,7 +64,7 @@ def open_splits(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(
             str(folder),
-            f"this is no folder written by save_to_disk: {str(error).splitlines()[0]}",
+            f"this is no folder written by save_to_disk: {first_line(error)}",
             "Name such a folder, a recipe or a run folder.",
         ) from None
     splits = dict(loaded) if isinstance(loaded, DatasetDict) else {"": loaded}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from burnish.errors import MissingExtraError, ModelError
+from burnish.errors import MissingExtraError, ModelError, first_line
 from burnish.models import embedded
 from burnish.progress import say
 from burnish.recipe import ModelSection
@@ -139,7 +139,7 @@ def _from_hugging_face(name: str, section: ModelSection, *, weights: bool) -> Pa
         problem = "the Hugging Face hub has no such model, or it is private."
         remedy = "Check the spelling; for a private model log in with: hf auth login"
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        problem = f"the Hugging Face hub can't be reached ({_first_line(error)})."
+        problem = f"the Hugging Face hub can't be reached ({first_line(error)})."
         remedy = (
             "Check the network; in China set HF_ENDPOINT to a mirror, take "
             f"{MODELSCOPE}{name}, or name a local folder."
@@ -170,7 +170,7 @@ def _from_modelscope(name: str, section: ModelSection, *, weights: bool) -> Path
     except Exception as error:  # the package documents no exceptions of its own
         raise ModelError(
             MODELSCOPE + name,
-            f"ModelScope did not give this model ({_first_line(error)}).",
+            f"ModelScope did not give this model ({first_line(error)}).",
             "Check the spelling and the network; for a private model run: modelscope login",
         ) from None
 
@@ -180,11 +180,6 @@ def _quietly(attempt: Callable[[], Path]) -> Path | None:
         return attempt()
     except Exception:  # not in the cache; the package documents no exceptions of its own
         return None
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".")
 
 
 def read_config(folder: Path) -> dict[str, object]:
@@ -197,7 +192,7 @@ def read_config(folder: Path) -> dict[str, object]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(str(path), f"this is no JSON: {_first_line(error)}.", _BROKEN) from None
+        raise ModelError(str(path), f"this is no JSON: {first_line(error)}.", _BROKEN) from None
     if not isinstance(config, dict):
         raise ModelError(str(path), "this is no JSON object.", _BROKEN)
     return config

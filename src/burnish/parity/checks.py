@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from burnish.conversation import Conversation
-from burnish.errors import ParityError
+from burnish.errors import ParityError, first_line
 from burnish.parity.certificate import (
     WHOLE,
     Certificate,
@@ -116,7 +116,7 @@ def check_folder(certificate: Certificate, model: ModelSection, folder: Path) ->
     try:
         own = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=model.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        problem = f"its tokenizer can't be loaded: {str(error).splitlines()[0]}"
+        problem = f"its tokenizer can't be loaded: {first_line(error)}"
         raise ParityError(str(folder), problem, remedy) from None
     if template_hash(own) != certificate.chat_template:
         check_own_templates(own, folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from burnish.conversation import BadRow, Record
-from burnish.errors import DataError
+from burnish.errors import DataError, first_line
 from burnish.reading.folders import printable
 from burnish.reading.unpacking import Limit
 
@@ -44,10 +44,8 @@ def parquet_rows(stream: BinaryIO, name: str, max_unpacked_gib: float) -> Iterat
         batches = file.iter_batches(_rows_at_once(max(sizes, default=0)))
         yield from _within(_batches(batches, name), limit)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        problem = _first_line(error).rstrip(".")
-        raise DataError(
-            name, f"this is no whole parquet file: {problem}.", "Write or fetch it again."
-        ) from None
+        problem = f"this is no whole parquet file: {first_line(error)}."
+        raise DataError(name, problem, "Write or fetch it again.") from None
 
 
 def _rows_at_once(group_bytes: int) -> int:
@@ -113,7 +111,7 @@ def saved_rows(
     except Exception as error:  # the package raises many kinds on a broken folder
         raise DataError(
             printable(str(folder)),
-            f"this folder of save_to_disk can't be read: {_first_line(error)}.",
+            f"this folder of save_to_disk can't be read: {first_line(error)}.",
             "Write it again.",
         ) from None
     is_dict = isinstance(loaded, DatasetDict)
@@ -141,7 +139,7 @@ def hub_rows(dataset: str, name: str, split: str, *, streaming: bool) -> Iterato
     except Exception as error:  # the package raises many kinds, for network, names and formats
         raise DataError(
             f"hf:{dataset}",
-            f"the data set can't be loaded ({_first_line(error)}).",
+            f"the data set can't be loaded ({first_line(error)}).",
             "Check the name, the split and the network; in China set HF_ENDPOINT to a mirror. "
             "For a private data set log in with: hf auth login",
         ) from None
@@ -150,7 +148,3 @@ def hub_rows(dataset: str, name: str, split: str, *, streaming: bool) -> Iterato
 def _rows(dataset: Iterable[dict[str, Any]], name: str) -> Iterator[Record]:
     for number, fields in enumerate(dataset, start=1):
         yield Record(dict(fields), f"{name}:{number}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from burnish.conversation import BadRow, Record
-from burnish.errors import DataError, MissingExtraError
+from burnish.errors import DataError, MissingExtraError, first_line
 from burnish.reading.passages import (
     BEHIND_A_HEADING,
     FREE,
@@ -103,7 +103,7 @@ def _of_pages(reader: PdfReader, num_pages: int, name: str, limit: int) -> Itera
         try:
             text = reader.pages[number - 1].extract_text()
         except Exception as error:  # as above, for one page
-            yield BadRow(origin, f"this page can't be read: {_first_line(error)}.", "")
+            yield BadRow(origin, f"this page can't be read: {first_line(error)}.", "")
             continue
         if not text.strip():
             yield BadRow(origin, "no text on this page; it may be a scan.", "")
@@ -118,10 +118,6 @@ def _of_pages(reader: PdfReader, num_pages: int, name: str, limit: int) -> Itera
 def _broken(name: str, kind: str, error: Exception) -> DataError:
     return DataError(
         name,
-        f"this is no {kind} that can be read: {_first_line(error)}.",
+        f"this is no {kind} that can be read: {first_line(error)}.",
         "Open it in a program for such files and save it again, without a password.",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

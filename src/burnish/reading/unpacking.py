@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Protocol, cast
 
-from burnish.errors import DataError
+from burnish.errors import DataError, first_line
 
 MAX_RATIO = 200
 """An archive that unpacks to so many times its size is taken for a bomb ..."""
@@ -94,8 +94,8 @@ def unpacked(inner: Reader, limit: Limit) -> BinaryIO:
 
 def broken(name: str, error: Exception) -> DataError:
     """The error that says that an archive can't be unpacked."""
-    why = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    return DataError(name, f"this archive is broken: {why}.", "Pack or fetch it again.")
+    problem = f"this archive is broken: {first_line(error)}."
+    return DataError(name, problem, "Pack or fetch it again.")
 
 
 class _Unpacked(io.RawIOBase):

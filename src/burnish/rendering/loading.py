@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from burnish.errors import ModelError
+from burnish.errors import ModelError, first_line
 from burnish.recipe import ModelSection
 from burnish.rendering.endings import ends_of
 from burnish.templates.dates import pinned_day, with_day, writes_date
@@ -38,7 +38,7 @@ def load_tokenizer(folder: Path, section: ModelSection) -> PreTrainedTokenizerBa
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             str(folder),
-            f"its tokenizer can't be loaded: {str(error).splitlines()[0]}",
+            f"its tokenizer can't be loaded: {first_line(error)}",
             "Check that the folder holds tokenizer.json or the tokenizer's own files.",
         ) from None
     if tokenizer.eos_token_id is None:

@@ -20,13 +20,14 @@ from typing import Any, Literal
 
 import torch
 
-from burnish.errors import TrainingError
+from burnish.errors import TrainingError, first_line
 from burnish.models.attention import FLASH, attention_of, leave_flash
+from burnish.models.loading import pick_device
 from burnish.models.lora import base_of
 from burnish.progress import say, warn
+from burnish.training import sharded
 from burnish.training.backends import Backend, check_isolation_of
 from burnish.training.comparison import (
-    Record,
     device_of,
     difference,
     measure,
@@ -36,7 +37,7 @@ from burnish.training.comparison import (
 )
 from burnish.training.loss import LossTerms
 from burnish.training.packed_model import PackedModel, run_model
-from burnish.training.packing import pack, pad_row
+from burnish.training.packing import Record, pack, pad_row
 
 
 def settle_attention(model: Any, records: Sequence[Record]) -> None:
@@ -48,7 +49,7 @@ def settle_attention(model: Any, records: Sequence[Record]) -> None:
         check_isolation_of(model, PackedModel(model).loss_sum, probe_of(records))
     except (TrainingError, RuntimeError, ValueError, ImportError) as error:
         other = leave_flash(base_of(model))
-        warn(f"{other} takes the place of flash-attn: {_first_line(error)}")
+        warn(f"{other} takes the place of flash-attn: {first_line(error)}")
     else:
         say("flash-attn computes the attention of the model's own forward")
 
@@ -78,11 +79,13 @@ def use_liger(model: Any, wanted: Literal["auto"] | bool, records: Sequence[Reco
         raise TrainingError(
             "train.use_liger_kernel", f"Liger's kernels can't be used: {why}.", "Set auto or false."
         )
-    elif device_of(model).type == "cuda":
+    elif pick_device().type == "cuda":
         say(f"Liger's kernels are not used: {why}")
 
 
 def _against_liger(model: Any) -> str:
+    if sharded.is_asked_for():
+        return "they are not tried out on weights that are spread over processes"
     if device_of(model).type != "cuda":
         return "they need a GPU"
     if importlib.util.find_spec("liger_kernel") is None:
@@ -103,7 +106,7 @@ def _try_liger(model: Any, records: Sequence[Record]) -> str:
                 own, measure(model, loss_sum, rows), tolerance_of(model)
             )
         except _kernel_errors() as error:
-            why = f"this version fails here ({_first_line(error)})"
+            why = f"this version fails here ({first_line(error)})"
         if why:
             take_out()
     return why
@@ -185,7 +188,7 @@ def compiled(
         with nudged(model):
             own, other = (measure(model, way.loss_sum, [row]) for way in (plain, fast))
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise _refused(f"the model can't be compiled here: {_first_line(error)}") from None
+        raise _refused(f"the model can't be compiled here: {first_line(error)}") from None
     why = difference(own, other, tolerance_of(model))
     if why:
         raise _refused(f"the compiled model computes something else: {why}")
@@ -199,8 +202,3 @@ def compiled(
 def _refused(why: str) -> TrainingError:
     remedy = "It needs a C++ compiler, on a GPU Triton too. Or set train.torch_compile: false."
     return TrainingError("train.torch_compile", f"{why.rstrip('.')}.", remedy)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -22,13 +22,11 @@ from torch import Tensor, nn
 from burnish.models.memory import is_out_of_memory
 from burnish.progress import track, warn
 from burnish.training.backends import Backend
-from burnish.training.packing import Ids, Row, pack, pad_row
+from burnish.training.packing import Record, Row, pack, pad_row
+from burnish.training.steps import deal
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-Record = tuple[Ids, Ids]
-"""Input ids and labels."""
 
 LANE_TOKENS = 256
 """A lane with fewer tokens than this is not worth its thread."""
@@ -42,9 +40,9 @@ class Packing:
     is_on: bool = True
     share_prefixes: bool = True
 
-    def rows(self, records: Sequence[Record], backend: Backend) -> list[Row]:
-        """The rows of some records, for a backend."""
-        length = self.row_length if self.is_on else 1
+    def rows(self, records: Sequence[Record], backend: Backend, *, lanes: int = 1) -> list[Row]:
+        """The rows of some records, for a backend that takes so many at a time."""
+        length = max(self.row_length // lanes, 1) if self.is_on else 1
         share = self.is_on and self.share_prefixes and backend.shares_prefixes
         rows = pack(records, length, share_prefixes=share)
         if self.is_on and backend.static_rows:
@@ -54,15 +52,9 @@ class Packing:
 
 def deal_to_lanes(records: Sequence[Record], most: int) -> list[list[Record]]:
     """The records of each lane, so that all have about as many tokens; `most` lanes at most."""
-    tokens = sum(len(ids) for ids, _ in records)
-    count = max(1, min(most, tokens // LANE_TOKENS, len(records)))
-    lanes: list[list[Record]] = [[] for _ in range(count)]
-    loads = [0] * count
-    for record in sorted(records, key=lambda record: -len(record[0])):
-        lightest = loads.index(min(loads))
-        lanes[lightest].append(record)
-        loads[lightest] += len(record[0])
-    return lanes
+    lengths = [len(ids) for ids, _ in records]
+    count = max(1, min(most, sum(lengths) // LANE_TOKENS, len(records)))
+    return [[records[place] for place in share] for share in deal(lengths, count)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +202,7 @@ class Accumulation:
     # --- rows ---------------------------------------------------------------------------------
 
     def _rows(self, records: Sequence[Record], lanes: int) -> list[Row]:
-        shorter = replace(self.packing, row_length=max(self.packing.row_length // lanes, 1))
-        return shorter.rows(records, self._backend)
+        return self.packing.rows(records, self._backend, lanes=lanes)
 
     # --- out of memory ------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from burnish.errors import MissingExtraError, RecipeError
+from burnish.errors import MissingExtraError, RecipeError, first_line
 from burnish.models.lora import lora_config
 from burnish.recipe import LoraSettings
 
@@ -18,7 +18,6 @@ def add_adapter(
     base: PreTrainedModel,
     settings: LoraSettings,
     *,
-    gradient_checkpointing: bool,
     new_rows: Mapping[str, Sequence[int]] | None = None,
 ) -> Any:
     """The base with a new adapter (a PeftModel): the base is frozen, the adapter in float32.
@@ -26,7 +25,6 @@ def add_adapter(
     Args:
         base: the base, on its device.
         settings: the adapter.
-        gradient_checkpointing: whether activations will be recomputed.
         new_rows: rows of the embedding and the head that learn too, by the name of the layer.
 
     Raises:
@@ -38,16 +36,12 @@ def add_adapter(
     except ImportError:
         raise MissingExtraError("peft", "train") from None
     if getattr(base, "is_quantized", False):
-        base = prepare_model_for_kbit_training(
-            base, use_gradient_checkpointing=gradient_checkpointing
-        )
-    elif gradient_checkpointing:
-        base.enable_input_require_grads()
+        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
     _check_targets(base, settings.target_modules)
     try:
         model = get_peft_model(base, lora_config(settings, new_rows=new_rows))
     except ValueError as error:
-        raise _unfit(base, f"{settings.target_modules!r} ({_first_line(error)})") from None
+        raise _unfit(base, f"{settings.target_modules!r} ({first_line(error)})") from None
     _check_rank(model, settings)
     if new_rows:
         # The rows are saved as what they are; PEFT would add the whole embedding, which has grown.
@@ -99,7 +93,3 @@ def linear_layers(model: Any) -> list[str]:
             if hasattr(module, "in_features") and module is not head
         }
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0].rstrip(".")

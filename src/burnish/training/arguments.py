@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from burnish.models.loading import pick_device
 from burnish.progress import say
 from burnish.recipe import TrainSection
 
@@ -54,6 +55,7 @@ def training_arguments(section: TrainSection, output_dir: Path, *, has_validatio
     settings["load_best_model_at_end"] = best
     if not has_validation:
         settings |= {"eval_strategy": "no", "eval_steps": None}
+    on_cpu = pick_device().type == "cpu"
     return TrainingArguments(
         output_dir=str(output_dir),
         metric_for_best_model="eval_loss" if has_validation else None,
@@ -61,8 +63,8 @@ def training_arguments(section: TrainSection, output_dir: Path, *, has_validatio
         remove_unused_columns=False,
         restore_callback_states_from_checkpoint=True,
         logging_nan_inf_filter=False,
-        use_cpu=_on_cpu(),
-        dataloader_pin_memory=not _on_cpu(),
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
         disable_tqdm=True,
         **settings | {"gradient_accumulation_steps": 1},
     )
@@ -76,9 +78,3 @@ def _optimizer_names(section: TrainSection) -> dict[str, Any]:
         return {}
     packed = ",".join(f"{name}={value}" for name, value in section.optim_args.items())
     return {"optim_target_modules": "all-linear", "optim_args": packed or None}
-
-
-def _on_cpu() -> bool:
-    import torch
-
-    return not (torch.cuda.is_available() or torch.backends.mps.is_available())

@@ -21,7 +21,6 @@ from burnish.errors import TrainingError
 from burnish.models.attention import attention_of
 from burnish.training.comparison import (
     LossSum,
-    Record,
     device_of,
     difference,
     measure,
@@ -32,7 +31,10 @@ from burnish.training.comparison import (
 from burnish.training.llama.model import LlamaLike, Unfit, read_model
 from burnish.training.loss import LossTerms
 from burnish.training.packed_model import PackedModel
-from burnish.training.packing import pack
+from burnish.training.packing import Record, pack
+
+NEIGHBOUR_TOLERANCE = 1e-5
+"""By what share of itself the loss of a record may change when its neighbour does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,6 @@ def choose_backend(
     *,
     wanted: Literal["auto", "fast", "transformers"],
     terms: LossTerms,
-    num_recomputed: int = 0,
     packs: bool = True,
 ) -> Backend:
     """The fast path where it is wanted and proves itself, else the model's own forward.
@@ -72,7 +73,6 @@ def choose_backend(
         records: training records of (input_ids, labels) to try it on.
         wanted: `auto` takes the fast path on a CPU.
         terms: what is added to plain cross entropy.
-        num_recomputed: layers whose activations are recomputed, on the fast path.
         packs: whether rows hold several records; if not, none can see another.
 
     Raises:
@@ -92,7 +92,7 @@ def choose_backend(
         else:
             why = _difference(model, fast, probe)
     if not why:
-        loss_sum = partial(fast.loss_sum, terms=terms, num_recomputed=num_recomputed)
+        loss_sum = partial(fast.loss_sum, terms=terms)
         if packs:
             check_isolation_of(model, loss_sum, probe)
         return Backend("fast", loss_sum, shares_prefixes=True, takes_lanes=True)
@@ -109,12 +109,11 @@ def check_isolation(
     device: torch.device,
     *,
     tolerance: float,
-    between_neighbours: float = 1e-5,
 ) -> None:
     """Checks that the loss of a record does not depend on what stands before it in the row.
 
-    It must be the same whatever its neighbour says, up to `between_neighbours` of itself, and the
-    same alone, up to `tolerance`: positions that do not start anew would change it too.
+    It must be the same whatever its neighbour says, up to `NEIGHBOUR_TOLERANCE` of itself, and
+    the same alone, up to `tolerance`: positions that do not start anew would change it too.
 
     Raises:
         TrainingError: it does depend on that.
@@ -131,7 +130,7 @@ def check_isolation(
         with torch.no_grad():
             losses.append(float(loss_sum(row.to(device))))
     beside, beside_other, alone = losses
-    leaks = abs(beside - beside_other) > between_neighbours * abs(beside)
+    leaks = abs(beside - beside_other) > NEIGHBOUR_TOLERANCE * abs(beside)
     if leaks or abs(beside - alone) > tolerance * abs(alone):
         raise TrainingError(
             "packing",

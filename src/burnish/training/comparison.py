@@ -15,11 +15,9 @@ import torch
 from torch import Tensor
 
 from burnish.models.lora import base_of
-from burnish.training.packing import Ids, Row
+from burnish.training.packing import Record, Row
 
 LossSum = Callable[[Row], Tensor]
-Record = tuple[Ids, Ids]
-"""Input ids and labels."""
 
 PROBE_RECORDS, PROBE_TOKENS = 3, 96
 """How many records go both ways, and how many tokens of each."""

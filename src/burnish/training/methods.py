@@ -57,17 +57,30 @@ def check_settings(model: ModelSection, section: TrainSection) -> None:
             "on a CPU PEFT spoils the scales of an 8-bit base whenever DoRA reads its weights.",
             "Set model.load_in_8bit: false (load_in_4bit works), or use_dora: false.",
         )
-    if section.lora.changes_base and sharded.is_asked_for():
-        raise RecipeError(
-            "train.lora.init_lora_weights",
-            f"{section.lora.init_lora_weights} changes weights that FSDP spreads over processes.",
-            "Set init_lora_weights: true, or train on one process or with DDP.",
-        )
+    if sharded.is_asked_for():
+        _check_spread(section)
     if section.method == "full" and section.learning_rate > HIGH_RATE:
         warn(
             f"train.learning_rate is {section.learning_rate:g}, which is high for method full; "
             "1e-5 to 5e-5 is usual"
         )
+
+
+def _check_spread(section: TrainSection) -> None:
+    """Spread weights come together in the model's own forward alone, and can't be started from."""
+    if section.lora.changes_base:
+        raise RecipeError(
+            "train.lora.init_lora_weights",
+            f"{section.lora.init_lora_weights} changes weights that FSDP spreads over processes.",
+            "Set init_lora_weights: true, or train on one process or with DDP.",
+        )
+    passed_over = {
+        "train.torch_compile": section.torch_compile,
+        "train.speed: int8": section.speed == "int8",
+        "train.backend: fast": section.backend == "fast",
+    }
+    for setting in (name for name, is_set in passed_over.items() if is_set):
+        warn(f"{setting} has no effect where weights are spread over processes")
 
 
 def load_trainable(
@@ -96,7 +109,7 @@ def load_trainable(
     if section.method != "lora":
         return make_trainable(base, section)
     rows = new_rows(base, folder, model)
-    tuned = add_adapter(base, section.lora, gradient_checkpointing=False, new_rows=rows)
+    tuned = add_adapter(base, section.lora, new_rows=rows)
     if section.lora.init_lora_weights == "loftq":
         start_from_residual(tuned, folder)
     return tuned

@@ -8,15 +8,13 @@ Source: Jain et al. 2023, "NEFTune: Noisy Embeddings Improve Instruction Finetun
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from burnish.training.comparison import LossSum
 from burnish.training.packing import Row
-
-LossSum = Callable[[Row], Tensor]
 
 
 def with_noise(loss_sum: LossSum, embedding: nn.Module, alpha: float) -> LossSum:

@@ -100,6 +100,10 @@ def check_optimizer(section: TrainSection) -> None:
             "galore_adamw_8bit runs on GPUs only.",
             "Set optim: galore_adamw.",
         )
+    _check_schedule(section)
+
+
+def _check_schedule(section: TrainSection) -> None:
     from transformers import get_scheduler
 
     probe = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=section.learning_rate)

@@ -10,7 +10,7 @@ Source: first fit decreasing, Johnson 1973, "Near-optimal bin packing algorithms
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +20,9 @@ from burnish.conversation import IGNORE_INDEX
 from burnish.training.llama.attention import Segment
 
 Ids = Sequence[int]
+
+Record = tuple[Ids, Ids]
+"""Input ids and labels."""
 
 MIN_PREFIX = 8
 """Shorter beginnings are not worth sharing."""
@@ -50,15 +53,21 @@ class Row:
 
     def to(self, device: torch.device) -> Row:
         """The row on a device."""
-        parts = (self.input_ids, self.position_ids, self.predictors, self.targets)
-        ids, positions, predictors, targets = (p.to(device, non_blocking=True) for p in parts)
-        return Row(ids, positions, self.segments, predictors, targets, self.num_tokens)
+        return self._with(lambda part: part.to(device, non_blocking=True))
 
     def pinned(self) -> Row:
         """The row in memory that a GPU reads by itself, while the processor goes on."""
-        parts = (self.input_ids, self.position_ids, self.predictors, self.targets)
-        ids, positions, predictors, targets = (p.pin_memory() for p in parts)
-        return Row(ids, positions, self.segments, predictors, targets, self.num_tokens)
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Row:
+        """The row with each of its tensors changed."""
+        return replace(
+            self,
+            input_ids=change(self.input_ids),
+            position_ids=change(self.position_ids),
+            predictors=change(self.predictors),
+            targets=change(self.targets),
+        )
 
 
 def pad_row(row: Row, multiple: int) -> Row:
@@ -123,7 +132,7 @@ class _Group:
     records: tuple[int, ...]
 
 
-def pack(records: Sequence[tuple[Ids, Ids]], row_length: int, *, share_prefixes: bool) -> list[Row]:
+def pack(records: Sequence[Record], row_length: int, *, share_prefixes: bool) -> list[Row]:
     """Rows of at most `row_length` tokens that hold all records of (input_ids, labels).
 
     A record that is longer has a row of its own.
@@ -149,7 +158,7 @@ def _alone(records: Iterable[int]) -> list[_Group]:
     return [_Group(0, (record,)) for record in records]
 
 
-def _groups(records: Sequence[tuple[Ids, Ids]]) -> list[_Group]:
+def _groups(records: Sequence[Record]) -> list[_Group]:
     """Records by their first tokens, each group with all that its records have in common."""
     by_start: dict[tuple[int, ...], list[int]] = {}
     single = []
@@ -173,7 +182,7 @@ def _sharable(labels: Ids) -> int:
     return max(first - 1, 0)
 
 
-def _common(records: Sequence[tuple[Ids, Ids]], members: Sequence[int]) -> int:
+def _common(records: Sequence[Record], members: Sequence[int]) -> int:
     first = records[members[0]][0]
     length = min(_sharable(records[m][1]) for m in members)
     for member in members[1:]:
@@ -182,9 +191,7 @@ def _common(records: Sequence[tuple[Ids, Ids]], members: Sequence[int]) -> int:
     return length
 
 
-def _row(
-    records: Sequence[tuple[Ids, Ids]], groups: Sequence[_Group], content: dict[int, list[int]]
-) -> Row:
+def _row(records: Sequence[Record], groups: Sequence[_Group], content: dict[int, list[int]]) -> Row:
     ids: list[int] = []
     positions: list[int] = []
     segments: list[Segment] = []

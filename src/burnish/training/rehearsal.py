@@ -7,7 +7,7 @@ it keeps, and on a real one to time it; so what it says follows the loop, the fa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Literal
 
@@ -122,9 +122,8 @@ class _Packer:
         return MicroBatches(tuple(batches), lanes=min(self.lanes, len(batches)))
 
     def _batches(self, records: Sequence[Record], lanes: int) -> list[Batch]:
-        packing = self.packing
-        shorter = replace(packing, row_length=max(packing.row_length // lanes, 1))
-        return [self._batch(row) for row in shorter.rows(records, self.backend(_no_loss))]
+        rows = self.packing.rows(records, self.backend(_no_loss), lanes=lanes)
+        return [self._batch(row) for row in rows]
 
     def _batch(self, row: Row) -> Batch:
         parts = [(s.start, s.stop, s.prefix_start, s.prefix_stop) for s in row.segments]

@@ -14,10 +14,10 @@ from typing import Any
 from burnish.errors import TrainingError
 from burnish.progress import say
 from burnish.training.backends import Backend
-from burnish.training.comparison import Record, deviation, device_of, measure, nudged, probe_of
+from burnish.training.comparison import deviation, device_of, measure, nudged, probe_of
 from burnish.training.llama.model import read_model
 from burnish.training.loss import LossTerms
-from burnish.training.packing import pack
+from burnish.training.packing import Record, pack
 
 MOST_OFF = 0.5
 """How far gradients may be off, relative to their length, and losses a tenth of that."""

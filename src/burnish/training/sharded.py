@@ -24,11 +24,11 @@ from transformers import Trainer
 from burnish.conversation import IGNORE_INDEX
 from burnish.errors import TrainingError
 from burnish.training import ranks
-from burnish.training.accumulation import Packing, Record
+from burnish.training.accumulation import Packing
 from burnish.training.backends import Backend
 from burnish.training.loss import LossTerms
 from burnish.training.packed_model import PackedModel
-from burnish.training.packing import Row, pack
+from burnish.training.packing import Record, Row, pack
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"

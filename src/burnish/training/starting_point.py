@@ -26,6 +26,9 @@ from burnish.training.agreement import (
 )
 from burnish.training.checkpoint import RECORD, checkpoints, fault, step_of, tidy
 
+_SUMMED_AT_ONCE = 2**20
+"""Numbers of a tensor that its checksum adds at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -153,8 +156,10 @@ def checksums(named: Iterable[tuple[str, Any]]) -> dict[str, int]:
     for name, tensor in named:
         if tensor.device.type == "meta" or not tensor.numel():
             continue  # what this process does not hold
-        bits = tensor.data.contiguous().view(widths[tensor.element_size()])
-        sums[name] = int(bits.sum(dtype=torch.int64))
+        bits = tensor.data.contiguous().view(widths[tensor.element_size()]).reshape(-1)
+        # In pieces: a sum in another type first copies all that it adds.
+        pieces = [piece.sum(dtype=torch.int64) for piece in bits.split(_SUMMED_AT_ONCE)]
+        sums[name] = int(torch.stack(pieces).sum())
     return sums
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from burnish.conversation import IGNORE_INDEX
 from burnish.training import ranks
-from burnish.training.accumulation import Accumulation, Record
+from burnish.training.accumulation import Accumulation
 from burnish.training.batches import StepLoader
 from burnish.training.health import (
     SPIKE,
@@ -23,6 +23,7 @@ from burnish.training.health import (
     fault_of,
     spike_score,
 )
+from burnish.training.packing import Record
 from burnish.training.resume import ResumingTrainer
 from burnish.training.sharded import ShardedAccumulation
 from burnish.training.steps import RankShare, StepBatches, deal

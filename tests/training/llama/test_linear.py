@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from burnish.training.llama.int8 import round_weight
 from burnish.training.llama.linear import Stack, Update, stack_backward, stack_forward
 
 
@@ -30,6 +31,17 @@ def test_without_updates_it_is_the_frozen_layer():
     dx, gradients = stack_backward(normal(4, 5), x, us, Stack((weight,), None, ()), [])
     torch.testing.assert_close(dx, normal(4, 5) @ weight)
     assert gradients == []
+
+
+@pytest.mark.parametrize("rounded", [(0,), (1,), (0, 1)])
+def test_any_of_the_layers_may_be_in_8_bits(rounded):
+    # Every row has a largest entry of 127, so nothing is rounded.
+    weights = [torch.tensor([[127.0, 2.0]]), torch.tensor([[3.0, 127.0], [127.0, 0.0]])]
+    stack = Stack(
+        tuple(round_weight(w) if i in rounded else w for i, w in enumerate(weights)), None, ()
+    )
+    y, _ = stack_forward(torch.tensor([[127.0, 1.0]]), stack, [])
+    assert y.tolist() == [[127 * 127 + 2, 127 * 3 + 127, 127 * 127]]
 
 
 @pytest.mark.parametrize("with_bias", [False, True])

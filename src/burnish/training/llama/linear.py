@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish.training.llama.int8 import Int8Weight, product, round_rows
+from burnish.training.llama.int8 import Int8Weight, Rounded, product, round_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,13 @@ def stack_backward(
 
 def _through_weights(x: Tensor, stack: Stack, y: Tensor) -> None:
     """The products x Wᵀ of all layers, into their columns of y."""
-    rounded = round_rows(x) if isinstance(stack.weights[0], Int8Weight) else None
+    rounded: Rounded | None = None
     for weight, part in zip(stack.weights, _parts(y, stack), strict=True):
-        if isinstance(weight, Tensor):
-            torch.mm(x, weight.T, out=part)
-        elif rounded is not None:
+        if isinstance(weight, Int8Weight):
+            rounded = rounded or round_rows(x)
             part.copy_(product(rounded, weight.by_rows, y.dtype))
+        else:
+            torch.mm(x, weight.T, out=part)
 
 
 def _back_through_weights(dy: Tensor, stack: Stack) -> Tensor:

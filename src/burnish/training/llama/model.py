@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from burnish.scoring import plain_head_decoder
-from burnish.training.llama.int8 import round_weight
+from burnish.training.llama.int8 import Int8Weight, round_weight
 from burnish.training.llama.layer import Frozen, Rotation, layer
 from burnish.training.llama.linear import Stack, Update
 from burnish.training.llama.pointwise import rms_norm, rms_norm_backward, wide
@@ -78,14 +78,14 @@ class LlamaLike:
 
 
 def _rounded(frozen: Frozen) -> Frozen:
-    stacks = {name: getattr(frozen, name) for name in ("qkv", "o", "gate_up", "down")}
-    return replace(
-        frozen,
-        **{
-            name: replace(stack, weights=tuple(map(round_weight, stack.weights)))
-            for name, stack in stacks.items()
-        },
+    qkv, o, gate_up, down = (
+        replace(stack, weights=tuple(map(_in_8_bits, stack.weights))) for stack in frozen.stacks()
     )
+    return replace(frozen, qkv=qkv, o=o, gate_up=gate_up, down=down)
+
+
+def _in_8_bits(weight: Tensor | Int8Weight) -> Int8Weight:
+    return weight if isinstance(weight, Int8Weight) else round_weight(weight)
 
 
 class _FinalNorm(torch.autograd.Function):
