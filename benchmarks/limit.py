@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from burnish.training.limit import Work
+    from burnish.planning.work import Work
 
 SECONDS = 8.0
 """How long the rate is measured."""
@@ -48,8 +48,8 @@ def _work(model: Path) -> Work:
     import torch
 
     from burnish.planning.shape import empty_model, read_shape, with_adapter
+    from burnish.planning.work import work_of
     from burnish.recipe import LoraSettings
-    from burnish.training.limit import work_of
 
     return work_of(with_adapter(empty_model(read_shape(model), torch.float32), LoraSettings()))
 

@@ -49,3 +49,20 @@ def test_an_interruption_that_is_ignored_stays_ignored():
     done = run_interrupted("SIG_IGN")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("burnish ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_modules_are_taken_down_is_not_heard(name):
+    """Python has given up its own answers by then: the system's would be to end by the signal."""
+    code = (
+        "import os, signal, sys, burnish.__main__\n"
+        "class Late:\n"
+        f"    def __del__(self, kill=os.kill, me=os.getpid(), number=signal.{name}):\n"
+        "        kill(me, number)\n"
+        "sys.late = Late()\n"
+        "sys.argv = ['burnish', '--version']\n"
+        "burnish.__main__.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

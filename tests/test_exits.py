@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -12,10 +13,11 @@ from burnish.exits import GO_ON_LATER, STOPPED, refusal, run_command
 
 
 @pytest.fixture(autouse=True)
-def _sigterm_as_before():
-    before = signal.getsignal(signal.SIGTERM)
+def _signals_as_before():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def ends(command, *, debug=False):
@@ -125,3 +127,79 @@ def test_sigterm_unwinds_the_work_and_ends_it_with_143():
 
     assert ends(command) == 143
     assert unwound == [True]
+
+
+LATE = """
+import atexit, os, signal, sys
+from burnish.exits import run_command
+
+def late():
+    os.kill(os.getpid(), signal.{number})
+    print("tidied up")
+
+def command():
+    atexit.register(late)
+    {command}
+
+run_command(command, debug=False)
+"""
+
+
+def ended_late(command, number):
+    """Runs a command that meets a signal while Python tidies up behind it."""
+    code = LATE.format(command=command, number=number)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("sys.exit(75)", 75, ""),
+        ("sys.exit(143)", 143, STOPPED),
+        ("raise KeyboardInterrupt", 130, STOPPED),
+        ("from burnish.errors import DataError; raise DataError('a', 'b.')", 2, "error: a: b.\n"),
+    ],
+)
+def test_a_signal_that_comes_behind_the_end_changes_nothing_of_it(command, code, said, number):
+    assert ended_late(command, number) == (code, "", said)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_within_an_exec_ends_with_the_code_and_not_by_the_signal():
+    code = "from burnish.exits import run_command\ndef command():\n    "
+    code += "exec('raise KeyboardInterrupt')\nrun_command(command, debug=False)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, STOPPED)
+
+
+STUBBORN = """
+import signal, subprocess, sys
+from burnish import exits
+
+exits.GRACE_SECONDS = 0.5
+deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+code = f"{deaf}; print(1); time.sleep(60)"
+child = subprocess.Popen(
+    [sys.executable, "-uc", code], stdout=subprocess.PIPE, start_new_session=True
+)
+child.stdout.readline()
+
+def wait():
+    print(child.pid, flush=True)
+    exits.wait_for(child)
+
+exits.run_command(wait, debug=False)
+"""
+
+
+def test_a_process_that_does_not_end_when_it_is_asked_to_is_killed():
+    command = [sys.executable, "-c", STUBBORN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig
 
+from burnish.errors import OutOfMemoryError
 from burnish.generation import Sampling, TextStream, decode, generate, until_stop
 from tests.conftest import byte_tokenizer, tiny_llama
 
@@ -180,6 +181,91 @@ def test_an_adapters_base_keeps_its_generation_config():
     expected = generate(plain, [PROMPTS[0]], sampling, stop_ids=NEVER)
     assert generate(adapted, [PROMPTS[0]], sampling, stop_ids=NEVER) == expected
     assert base.generation_config is own
+
+
+# --- when memory runs out ----------------------------------------------------------------------
+
+
+class Tight:
+    """A model that runs out of memory at some calls of `generate`.
+
+    Attributes:
+        sizes: how many prompts each call had.
+    """
+
+    def __init__(self, model, *failing):
+        self._model, self._failing = model, failing
+        self.sizes = []
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def generate(self, input_ids, **options):
+        self.sizes.append(len(input_ids))
+        if len(self.sizes) in self._failing:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self._model.generate(input_ids=input_ids, **options)
+
+
+SIX = [*PROMPTS, *(prompt[:-1] for prompt in PROMPTS)]
+
+
+@pytest.mark.parametrize(
+    "failing, sizes",
+    [([1], [6, 3, 3]), ([1, 2], [6, 3, 1, 1, 1, 1, 1, 1]), ([1, 3], [6, 3, 3, 1, 1, 1])],
+    ids=str,
+)
+def test_prompts_that_do_not_fit_together_are_answered_in_smaller_batches(model, failing, sizes):
+    sampling = Sampling(max_new_tokens=12)
+    tight = Tight(model, *failing)
+    assert generate(tight, SIX, sampling, stop_ids=NEVER) == [
+        by_hand(model, prompt, 12, NEVER) for prompt in SIX
+    ]
+    assert tight.sizes == sizes
+
+
+def test_each_halving_of_the_prompts_is_one_line(model, capfd):
+    generate(Tight(model, 1, 2), SIX, Sampling(max_new_tokens=2), stop_ids=NEVER)
+    assert capfd.readouterr().err == (
+        "warning: generate: memory ran out over 6 at a time; from here on it is 3\n"
+        "warning: generate: memory ran out over 3 at a time; from here on it is 1\n"
+    )
+
+
+def test_a_prompt_that_does_not_fit_alone_is_an_error_with_its_length(model):
+    with pytest.raises(OutOfMemoryError) as caught:
+        generate(Tight(model, 1), [PROMPTS[2]], Sampling(max_new_tokens=2), stop_ids=NEVER)
+    assert str(caught.value) == (
+        "generate: memory ran out over a prompt of 7 tokens alone.\n"
+        "  Shorten it, ask for fewer new tokens, or set model.load_in_4bit: true."
+    )
+
+
+def test_an_answer_that_memory_ends_is_not_handed_on_twice(model):
+    seen: list[int] = []
+
+    def on_token(token):
+        seen.append(token)
+        if len(seen) == 3:
+            raise MemoryError
+
+    with pytest.raises(OutOfMemoryError):
+        generate(model, [PROMPTS[0]], Sampling(max_new_tokens=9), stop_ids=NEVER, on_token=on_token)
+    assert seen == by_hand(model, PROMPTS[0], 3, NEVER)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 6), st.sets(st.integers(1, 3)))
+def test_whenever_memory_runs_out_every_prompt_is_answered_once(count, failing):
+    small = tiny_llama(len(TOKENIZER))
+    sampling = Sampling(max_new_tokens=3)
+    tight = Tight(small, *(failing if count > 3 else ()))  # the third would meet one prompt alone
+    expected = [by_hand(small, prompt, 3, NEVER) for prompt in SIX[:count]]
+    if len(failing) == 3 and count > 3:
+        with pytest.raises(OutOfMemoryError):
+            generate(tight, SIX[:count], sampling, stop_ids=NEVER)
+    else:
+        assert generate(tight, SIX[:count], sampling, stop_ids=NEVER) == expected
 
 
 def test_until_stop_takes_what_stands_before_the_first_stop_token():

@@ -11,8 +11,9 @@ import sys
 import pytest
 
 from burnish import pipeline
-from burnish.errors import BurnishError, RunError, TrainingError
+from burnish.errors import BurnishError, DataError, RunError, TrainingError
 from burnish.pipeline import STAGE_BY_NAME, require, run, run_stage
+from burnish.progress import warn
 from burnish.recipe import DataSection, ModelSection, Recipe, Source
 from burnish.recipe_file import load_recipe
 from burnish.run_dir import FOLDERS, RunDir
@@ -137,7 +138,7 @@ def test_a_source_folder_may_hold_names_that_are_no_utf8(tmp_path, capfd):
 @pytest.mark.parametrize("note", [b"\xff\x00", b"", b"another key"])
 def test_what_an_interrupted_stage_left_goes_unless_its_note_says_the_same_key(tmp_path, note):
     def left():
-        pipeline._keep_or_clear(tmp_path, "the key", force=False)
+        pipeline._keep_or_clear(tmp_path, "the key", unfinished=".", force=False)
         return sorted(path.name for path in tmp_path.iterdir())
 
     (tmp_path / ".key").write_text("the key")
@@ -148,9 +149,18 @@ def test_what_an_interrupted_stage_left_goes_unless_its_note_says_the_same_key(t
     assert (tmp_path / ".key").read_text() == "the key"
 
 
+def test_only_what_is_unfinished_goes_where_a_stage_writes_beside(tmp_path):
+    (tmp_path / ".key").write_text("old")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "result").write_text("")
+    pipeline._keep_or_clear(tmp_path, "new", unfinished="parts", force=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".key", "result"]
+    assert (tmp_path / ".key").read_text() == "new"
+
+
 def test_checkpoints_of_an_interrupted_run_stay_whatever_the_key_for_a_stage_that_judges(tmp_path):
     def left(**how):
-        pipeline._keep_or_clear(tmp_path, "new", **how)
+        pipeline._keep_or_clear(tmp_path, "new", unfinished=".", **how)
         return sorted(path.name for path in tmp_path.iterdir())
 
     (tmp_path / ".key").write_text("old")
@@ -308,24 +318,97 @@ class _Crash(Exception):
     pass
 
 
+def crash(*_, **__):
+    raise _Crash
+
+
 @pytest.mark.parametrize("stage", ALL)
-def test_a_crash_in_a_stage_leaves_the_stages_before_it_usable(again, monkeypatch, capfd, stage):
+def test_a_crash_in_a_stage_leaves_its_old_result_but_for_training(
+    again, monkeypatch, capfd, stage
+):
     loaded = again()
-
-    def crash(self, recipe, folder, work=None):
-        raise _Crash
-
     folder = RunDir(loaded.run_dir)
+    before = folder.read_manifest()["stages"]
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.Stage, "call", crash)
         with pytest.raises(_Crash):
             run_stage(stage, loaded, force=True)
-    assert stage not in folder.read_manifest()["stages"]
+    left = [name for name in ALL if name != "train" or stage != "train"]
+    assert folder.read_manifest()["stages"] == {name: before[name] for name in left}
     capfd.readouterr()
     run(loaded)
-    # What a stage after it made is still right, since its inputs come out the same.
-    assert ran(capfd)[0] == stage
+    assert ran(capfd)[:1] == (["train"] if stage == "train" else [])
     assert list(folder.read_manifest()["stages"]) == ALL
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.sources[0].columns={instruction: no such, output: output}",
+        "data.sources[0].path=no-such.csv",
+        "clean.min_answer_chars=9999",
+    ],
+)
+@pytest.mark.parametrize("force", [False, True])
+def test_a_clean_that_fails_leaves_the_result_before_it(again, tmp_path, capfd, override, force):
+    before = contents(tmp_path / "run")
+    with pytest.raises(DataError):
+        run_stage("clean", again(override), force=force)
+    after = contents(tmp_path / "run")
+    after.pop(tmp_path / "run" / FOLDERS["clean"] / ".key")
+    assert after == before
+    capfd.readouterr()
+    run(again())
+    assert ran(capfd) == []
+
+
+def test_a_clean_that_is_interrupted_leaves_the_result_before_it_and_goes_on(
+    again, tmp_path, monkeypatch, capfd
+):
+    folder = tmp_path / "run" / FOLDERS["clean"]
+    before = contents(folder)
+    changed = again("clean.squeeze_marks=false")
+    with monkeypatch.context() as patch:
+        patch.setattr("burnish.cleaning.clean.write_ledger", crash)
+        with pytest.raises(_Crash):
+            run_stage("clean", changed)
+    assert contents(folder).items() >= before.items()
+    assert (folder / "parts").is_dir()
+    run_stage("clean", changed)
+    assert "40 rows were cleaned before the interruption" in capfd.readouterr().err
+    assert {path.name for path in contents(folder)} == {path.name for path in before}
+
+
+def test_a_training_that_is_refused_leaves_the_result_before_it(again, tmp_path, monkeypatch):
+    before = contents(tmp_path / "run")
+
+    def refuse(*_, **__):
+        raise TrainingError("labels", "they are wrong.", "")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("burnish.training.train.check_audit", refuse)
+        with pytest.raises(TrainingError, match="they are wrong"):
+            run_stage("train", again("train.lora.r=4"))
+    assert contents(tmp_path / "run") == before
+    run(again())
+    assert contents(tmp_path / "run") == before
+
+
+def test_what_a_training_warns_of_is_said_once_though_asked_twice(again, monkeypatch, capfd):
+    asked = []
+
+    def check_audit(*_, **__):
+        asked.append(True)
+        warn("look at the labels")
+
+    monkeypatch.setattr("burnish.training.train.check_audit", check_audit)
+    run_stage("train", again("train.lora.r=4"))
+    assert len(asked) == 2
+    assert capfd.readouterr().err.count("warning: look at the labels") == 1
 
 
 def test_the_manifest_links_every_stage_to_its_parents(again):

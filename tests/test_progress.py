@@ -1,16 +1,16 @@
 import pytest
 
 from burnish import progress
-from burnish.progress import say, track, warn
+from burnish.progress import say, silence, track, warn
 
 
 def test_lines_go_to_stderr_as_they_are(capsys):
-    say("[bold]a[/bold] {x} 100% " + "long " * 40)
+    say("[bold]a[/bold] {x} 100% " + "long " * 40 + ".")
     warn(r"C:\[red]x[/red] [0]")
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "[bold]a[/bold] {x} 100% " + "long " * 40 + "\n" + r"warning: C:\[red]x[/red] [0]" + "\n"
+        "[bold]a[/bold] {x} 100% " + "long " * 40 + ".\n" + r"warning: C:\[red]x[/red] [0]" + "\n"
     )
 
 
@@ -50,3 +50,26 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "clean" in err
+
+
+def test_a_bar_within_a_bar_is_shown_beside_it(monkeypatch, capsys):
+    """As an evaluation's is within the training's."""
+    from rich.console import Console
+
+    monkeypatch.setattr(progress, "stderr", Console(stderr=True, force_terminal=True, width=80))
+    rows = [
+        (outer, inner)
+        for outer in track("ab", "train", total=2, unit="steps")
+        for inner in track("cd", "validate", total=2, unit="rows")
+    ]
+    assert rows == [("a", "c"), ("a", "d"), ("b", "c"), ("b", "d")]
+    said = capsys.readouterr().err
+    assert "train" in said
+    assert "validate" in said
+
+
+def test_in_silence_nothing_is_said_and_afterwards_it_is(capsys):
+    with silence():
+        warn("a")
+    say("b")
+    assert capsys.readouterr().err == "b\n"

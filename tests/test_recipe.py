@@ -177,6 +177,11 @@ def test_only_the_data_must_be_given():
             "torch_compile has no effect with speed int8; set speed: exact.",
         ),
         (
+            {"train": {"torch_compile": True, "activation_offloading": True}},
+            "torch_compile decides by itself what is kept for the backward pass, and "
+            "activation_offloading was not tried with it; set one of them to false.",
+        ),
+        (
             {"train": {"eval_steps": 5}},
             "eval_steps has no effect with eval_strategy epoch.",
         ),

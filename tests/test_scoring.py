@@ -6,8 +6,11 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from burnish.conversation import IGNORE_INDEX
+from burnish.errors import OutOfMemoryError
 from burnish.scoring import Score, collate, plain_head_decoder, score, supervised_logits
 from tests.conftest import byte_tokenizer, tiny_llama
 
@@ -152,27 +155,71 @@ def test_an_adapter_is_seen_through(model):
     assert abs(score(adapted, ROWS, batch_size=4).loss - expected) > 1e-4
 
 
-def test_a_batch_that_does_not_fit_is_halved(model):
-    class Small(torch.nn.Module):
-        """Runs out of memory above two rows."""
+class Small(torch.nn.Module):
+    """A model that runs out of memory above so many rows, or at some of its calls.
 
-        def __init__(self):
-            super().__init__()
-            self.inner = model
-            self.config = model.config
-            self.base_model_prefix = "none"
-            self.sizes = []
+    At a chosen call it fits a single row all the same.
+    """
 
-        def get_output_embeddings(self):
-            return None
+    def __init__(self, model, *, limit=99, failing=()):
+        super().__init__()
+        self.inner = model
+        self.config = model.config
+        self.base_model_prefix = "none"
+        self.sizes = []
+        self._limit, self._failing = limit, failing
 
+    def get_output_embeddings(self):
+        return None
+
+    def forward(self, input_ids, **options):
+        rows = len(input_ids)
+        self.sizes.append(rows)
+        if rows > self._limit or (rows > 1 and len(self.sizes) in self._failing):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.inner(input_ids, **options)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_later_ones_stay_so(model, capfd):
+    small = Small(model, limit=2)
+    found = score(small, ROWS, batch_size=8, what="score base on test")
+    assert small.sizes == [8, 4, 2, 2, 2, 2, 2]
+    expected = score(model, ROWS, batch_size=1)
+    assert found.by_example == pytest.approx(expected.by_example, abs=1e-4)
+    assert found.num_tokens == expected.num_tokens
+    assert capfd.readouterr().err == (
+        "warning: score base on test: memory ran out over 8 at a time; from here on it is 4\n"
+        "warning: score base on test: memory ran out over 4 at a time; from here on it is 2\n"
+    )
+
+
+def test_the_longest_examples_are_scored_first(model):
+    lengths = []
+
+    class Watched(Small):
         def forward(self, input_ids, **options):
-            self.sizes.append(len(input_ids))
-            if len(input_ids) > 2:
-                raise torch.OutOfMemoryError
-            return self.inner(input_ids, **options)
+            lengths.append(input_ids.shape[1])
+            return super().forward(input_ids, **options)
 
-    small = Small()
-    result = score(small, ROWS[:8], batch_size=8)
-    assert small.sizes == [8, 4, 2, 2, 4, 2, 2]
-    assert result.loss == pytest.approx(score(model, ROWS[:8], batch_size=1).loss, abs=1e-6)
+    # Rows of 9, 14, 19, 24, 9, 14, 19, 24, 9 and 14 tokens.
+    score(Watched(model), ROWS, batch_size=4)
+    assert lengths == [24, 14, 9]
+
+
+def test_an_example_that_does_not_fit_alone_is_an_error_with_its_length(model):
+    with pytest.raises(OutOfMemoryError) as caught:
+        score(Small(model, limit=0), ROWS[:2], batch_size=2)
+    assert str(caught.value) == (
+        "score: memory ran out over an example of 14 tokens alone.\n"
+        "  Lower prepare.max_length, or use a machine with more free memory."
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10), st.integers(1, 8), st.sets(st.integers(1, 12)))
+def test_whenever_memory_runs_out_every_example_counts_once(count, size, failing):
+    model = tiny_llama(len(byte_tokenizer()))
+    expected = score(model, ROWS[:count], batch_size=size)
+    found = score(Small(model, failing=failing), ROWS[:count], batch_size=size)
+    assert found.num_tokens == expected.num_tokens
+    assert found.by_example == pytest.approx(expected.by_example, abs=1e-4)

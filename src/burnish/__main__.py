@@ -5,12 +5,14 @@ nothing has been begun: an exception would be shown with its trace there, or be 
 module that tries an import.
 """
 
+import atexit
 import os
 import signal
 
 
 def main() -> None:
     """Loads the command line and runs it."""
+    atexit.register(_hear_no_more)  # the first to be registered is the last to be called
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:  # else it is ignored, as behind nohup
         signal.signal(signal.SIGINT, _end_at_once)
@@ -18,6 +20,12 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, before)
     run()
+
+
+def _hear_no_more() -> None:
+    """While Python takes down its modules a signal would end it as if nobody had answered."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end_at_once(number: int, _: object) -> None:

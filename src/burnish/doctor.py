@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from burnish import __version__
+from burnish.errors import first_line
 from burnish.models.embedded import cache_folder
 from burnish.planning.machine import GIB, memory_gib
 
@@ -120,7 +121,7 @@ def _gpus() -> tuple[list[dict[str, Any]], str]:
     try:
         import torch
     except (ImportError, OSError) as error:  # a library that it was built for is not there
-        return [], f"torch is installed but can't be loaded: {str(error).splitlines()[0]}"
+        return [], f"torch is installed but can't be loaded: {first_line(error)}"
     gpus = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)

@@ -10,6 +10,7 @@ BurnishError
 ├── ExportError       a merged or quantized model that is not what it should be
 ├── BenchmarkError    lm-evaluation-harness could not be run
 ├── ServingError      the server can't start
+├── OutOfMemoryError  work of which even the smallest piece does not fit in memory
 └── MissingExtraError an optional package is not installed
 """
 
@@ -89,6 +90,10 @@ class BenchmarkError(BurnishError):
 
 class ServingError(BurnishError):
     """The server can't start."""
+
+
+class OutOfMemoryError(BurnishError):
+    """Work of which even the smallest piece does not fit in memory."""
 
 
 class MissingExtraError(BurnishError):

@@ -11,13 +11,16 @@ No file is left half written by any of them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from burnish.errors import BurnishError
 
@@ -25,6 +28,9 @@ INTERRUPTED = 128 + signal.SIGINT
 """The exit code with which typer answers Ctrl-C."""
 
 TERMINATED = 128 + signal.SIGTERM
+
+GRACE_SECONDS = 60
+"""What a process gets to save and end once it is asked to."""
 
 GO_ON_LATER = 75
 """EX_TEMPFAIL of sysexits.h, which schedulers of jobs read as: run it again."""
@@ -58,13 +64,16 @@ def run_command(command: Callable[[], None], *, debug: bool) -> None:
             raise
         _fail(error)
     except SystemExit as ended:
+        _settle(ended.code)
         if ended.code in (INTERRUPTED, TERMINATED):
             sys.stderr.write(STOPPED)
         raise
     except KeyboardInterrupt:
+        _settle(INTERRUPTED)
         sys.stderr.write(STOPPED)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
+        _settle(1)
         _give_up_stdout()
         sys.exit(1)
     except OSError as error:
@@ -83,11 +92,44 @@ def refusal(error: OSError) -> BurnishError:
     return BurnishError(where, said, remedy)
 
 
+def wait_for(process: subprocess.Popen[Any]) -> None:
+    """Waits for a process; where this one is stopped, that one is asked to end first.
+
+    It should have a session of its own, or Ctrl-C reaches it twice.
+    """
+    try:
+        process.wait()
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE_SECONDS)
+            finally:
+                process.kill()
+                process.wait()
+
+
 def _stop(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+def _settle(code: str | int | None) -> None:
+    """Says how the command ends: from now on a signal ends the process with that code, at once.
+
+    Only Python's own tidying up is left, which a signal would end with a trace.
+    """
+    status = code if isinstance(code, int) else int(code is not None)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored, as behind nohup
+            signal.signal(number, lambda *_: os._exit(status))
+    # Where Ctrl-C came in an exec(), Python would end by the signal, even if that was answered. It
+    # forgets that at the next one.
+    exec("")
+
+
 def _fail(error: BurnishError) -> None:
+    _settle(error.exit_code)
     sys.stderr.write(f"error: {error}\n")
     sys.exit(error.exit_code)
 

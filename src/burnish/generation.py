@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from burnish.models.memory import in_batches
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -85,7 +87,8 @@ def generate(
 ) -> list[list[int]]:
     """The new ids of each prompt, without the stop token that ended them.
 
-    Prompts are padded on the left to one length and masked.
+    Where memory runs out, the prompts go again in smaller batches. Greedy answers stay the same;
+    drawn ones depend on what is drawn beside them.
 
     Args:
         model: a causal model in evaluation mode.
@@ -94,33 +97,57 @@ def generate(
         stop_ids: the tokens that end an answer, from `stop_token_ids`.
         on_token: called with each new id as soon as it is there, the stop token included.
         cancelled: ends the generation at the next token once it is set.
+
+    Raises:
+        OutOfMemoryError: a single prompt and its answer do not fit.
     """
     import torch
     from transformers import GenerationConfig
 
-    device = next(model.parameters()).device
-    longest = max(map(len, prompts))
-    input_ids = torch.full((len(prompts), longest), stop_ids[0], dtype=torch.long)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, prompt in enumerate(prompts):
-        input_ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-        attention_mask[row, longest - len(prompt) :] = 1
     config = GenerationConfig(
         **sampling.options(), eos_token_id=list(stop_ids), pad_token_id=stop_ids[0]
     )
+    options = {
+        "generation_config": config,
+        "streamer": _Sink(on_token) if on_token else None,
+        "stopping_criteria": [_Stopper(cancelled)] if cancelled else None,
+    }
     # A model that learns may keep tensors that are made here, such as rotary tables that grow, and
     # a later backward pass could not use those of inference mode.
     learns = any(p.requires_grad for p in model.parameters())
     mode = torch.no_grad() if learns else torch.inference_mode()
+    device = next(model.parameters()).device
     with mode, _settings_alone(model), _seeded(sampling.seed, device):
-        output = model.generate(
-            input_ids=input_ids.to(device),
-            attention_mask=attention_mask.to(device),
-            generation_config=config,
-            streamer=_Sink(on_token) if on_token else None,
-            stopping_criteria=[_Stopper(cancelled)] if cancelled else None,
+        answers = in_batches(
+            prompts,
+            partial(_new_ids, model, options=options),
+            size=len(prompts),
+            what="generate",
+            name=lambda prompt: f"a prompt of {len(prompt):,} tokens",
+            remedy="Shorten it, ask for fewer new tokens, or set model.load_in_4bit: true.",
         )
-    return [until_stop(row, stop_ids) for row in output[:, longest:].tolist()]
+        return [until_stop(ids, stop_ids) for ids in answers]
+
+
+def _new_ids(
+    model: Any, prompts: Sequence[Sequence[int]], *, options: dict[str, Any]
+) -> list[list[int]]:
+    """What `generate` adds to each prompt, all of one length; prompts are padded on the left."""
+    import torch
+
+    device = next(model.parameters()).device
+    longest = max(map(len, prompts))
+    pad = options["generation_config"].pad_token_id
+    input_ids = torch.full((len(prompts), longest), pad, dtype=torch.long)
+    attention_mask = torch.zeros_like(input_ids)
+    for row, prompt in enumerate(prompts):
+        input_ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+        attention_mask[row, longest - len(prompt) :] = 1
+    output = model.generate(
+        input_ids=input_ids.to(device), attention_mask=attention_mask.to(device), **options
+    )
+    new: list[list[int]] = output[:, longest:].tolist()
+    return new
 
 
 @contextlib.contextmanager

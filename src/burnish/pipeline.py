@@ -15,11 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from burnish.errors import ModelError, RunError
-from burnish.progress import say
+from burnish.progress import say, silence
 from burnish.reading.folders import find_files
 from burnish.recipe import Recipe
 from burnish.recipe_file import LoadedRecipe, dump_recipe
-from burnish.run_dir import CHECKPOINTS, KEY_FILE, RunDir, digest, file_sha256, now, outputs_digest
+from burnish.run_dir import (
+    CHECKPOINTS,
+    KEY_FILE,
+    PARTS,
+    RunDir,
+    digest,
+    file_sha256,
+    now,
+    outputs_digest,
+)
 
 Report = dict[str, Any]
 
@@ -40,9 +49,13 @@ class Stage:
         sections: the recipe's sections that the function takes, in order; they make up its key.
         parents: the stages whose outputs it reads.
         outside: what else it reads, hashed: a function of the recipe and the run folder.
-        resumable: whether its folder survives an interruption, to be taken up again.
+        unfinished: the folder in its own that an interruption leaves, to be taken up again; "." for
+            all of it, where the stage writes in place. Else an old result stays until a new one is
+            whole.
         judges: whether the stage itself looks at what an interruption left, and refuses what was
             made from other inputs; else that is cleared away.
+        check: `module:function` that raises what the stage would, before it writes; asked before an
+            old result goes.
     """
 
     name: str
@@ -50,15 +63,32 @@ class Stage:
     sections: tuple[str, ...]
     parents: tuple[str, ...] = ()
     outside: Callable[[Recipe, RunDir], Report] = lambda recipe, folder: {}
-    resumable: bool = False
+    unfinished: str = ""
     judges: bool = False
+    check: str = ""
+
+    @property
+    def writes_in_place(self) -> bool:
+        """Whether its old files go before it makes new ones."""
+        return self.unfinished == "."
 
     def call(self, recipe: Recipe, run: RunDir, work: Work | None = None) -> Any:
         """Runs the stage, or other work that does the same, and returns its report."""
-        if work is None:
-            module, _, function = self.function.partition(":")
-            work = getattr(importlib.import_module(module), function)
-        return work(*(getattr(recipe, section) for section in self.sections), run)
+        return (work or _loaded(self.function))(*self._arguments(recipe), run)
+
+    def refuse(self, recipe: Recipe, run: RunDir) -> None:
+        """Raises what the stage would raise before it writes, and leaves what it warns of to it."""
+        with silence():
+            _loaded(self.check)(*self._arguments(recipe), run)
+
+    def _arguments(self, recipe: Recipe) -> list[Any]:
+        return [getattr(recipe, section) for section in self.sections]
+
+
+def _loaded(name: str) -> Work:
+    module, _, function = name.partition(":")
+    work: Work = getattr(importlib.import_module(module), function)
+    return work
 
 
 def _source_hashes(recipe: Recipe, folder: RunDir) -> Report:
@@ -104,7 +134,7 @@ STAGES = (
         "burnish.cleaning.clean:clean",
         ("data", "clean"),
         outside=_source_hashes,
-        resumable=True,
+        unfinished=PARTS,
     ),
     Stage(
         "prepare",
@@ -119,8 +149,9 @@ STAGES = (
         ("model", "train"),
         parents=("prepare",),
         outside=_model_fingerprint,
-        resumable=True,
+        unfinished=".",
         judges=True,
+        check="burnish.training.train:check",
     ),
     Stage(
         "evaluate",
@@ -220,11 +251,15 @@ def _run_stage(
         say(f"{stage.name}: unchanged since {entry['finished']}, not run again")
         return dict(entry["report"])
     say(f"{stage.name}: {_why(entry, key, force=force)}")
-    if stage.resumable:
+    if stage.check and (entry or force):
+        stage.refuse(recipe, folder)
+    if stage.unfinished:
         # A finished run with other settings begins again, unless the recipe says to go on.
         judges = stage.judges and (entry is None or bool(recipe.train.allow_changed))
-        _keep_or_clear(folder.folder(stage.name), key, force=force, judges=judges)
-    folder.forget(stage.name)
+        path = folder.folder(stage.name)
+        _keep_or_clear(path, key, unfinished=stage.unfinished, force=force, judges=judges)
+    if stage.writes_in_place:
+        folder.forget(stage.name)
     started = now()
     report: Report = stage.call(recipe, folder, work).model_dump(mode="json", by_alias=True)
     parents = {parent: _parent_hash(parent, folder) for parent in stage.parents}
@@ -269,7 +304,9 @@ def _parent_hash(parent: str, folder: RunDir) -> str:
     return outputs_digest(folder.read_manifest()["stages"][parent]["outputs"])
 
 
-def _keep_or_clear(path: Path, key: str, *, force: bool, judges: bool = False) -> None:
+def _keep_or_clear(
+    path: Path, key: str, *, unfinished: str, force: bool, judges: bool = False
+) -> None:
     """Keeps what an interrupted run left, if it was working from the same key.
 
     Checkpoints of a stage that judges them stay in any case: hours of work don't go unasked.
@@ -278,9 +315,9 @@ def _keep_or_clear(path: Path, key: str, *, force: bool, judges: bool = False) -
     if not force and note.is_file() and note.read_bytes() == key.encode():
         return
     if force or not judges or not any((path / CHECKPOINTS).glob("checkpoint-*")):
-        if path.exists():
-            shutil.rmtree(path)
-        path.mkdir(parents=True)
+        if (path / unfinished).exists():
+            shutil.rmtree(path / unfinished)
+        path.mkdir(parents=True, exist_ok=True)
     note.write_text(key, encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -25,6 +26,16 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Writes one line to stderr that begins with warning."""
     stderr.print(f"[yellow]warning:[/yellow] {escape(text)}")
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keeps all that is said in the block off stderr."""
+    before, stderr.quiet = stderr.quiet, True
+    try:
+        yield
+    finally:
+        stderr.quiet = before
 
 
 def track(

@@ -460,6 +460,9 @@ class TrainSection(Section):
     gradient_checkpointing: Literal["auto"] | bool | Count = "auto"
     """Recompute activations in the backward pass: less memory, and up to half more time. A number
     does so in that many layers; `auto` in as few as free memory allows, which may be none."""
+    activation_offloading: bool = False
+    """Keep what the backward pass wants in pinned memory of the CPU, not on the GPU: less memory of
+    the GPU, and time for the copies. For GPUs alone."""
     packing: bool = True
     """Pack whole records into rows without padding; none sees another. Without it every record
     has a row of its own."""
@@ -575,6 +578,11 @@ class TrainSection(Section):
                 raise ValueError(f"{name} has no effect with backend fast; set backend: auto.")
         if self.torch_compile and self.speed == "int8":
             raise ValueError("torch_compile has no effect with speed int8; set speed: exact.")
+        if self.torch_compile and self.activation_offloading:
+            raise ValueError(
+                "torch_compile decides by itself what is kept for the backward pass, and "
+                "activation_offloading was not tried with it; set one of them to false."
+            )
         return self
 
     @property

@@ -44,6 +44,9 @@ MANIFEST_NAME = "manifest.json"
 CHECKPOINTS = "checkpoints"
 """The folder inside 3-train that is no output: checkpoints come and go."""
 
+PARTS = "parts"
+"""The folder inside 1-clean with what is cleaned so far; it goes when all is."""
+
 PROMPTS_NAME = "prompts.json"
 
 KEY_FILE = ".key"

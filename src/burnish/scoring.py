@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from burnish.conversation import IGNORE_INDEX
+from burnish.models.memory import in_batches
 from burnish.progress import track
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 Ids = Sequence[int]
@@ -118,46 +119,40 @@ def score(
 ) -> Score:
     """The loss of a model in evaluation mode on examples of (input_ids, labels).
 
-    The mean is over tokens, so it does not depend on the batch size. Where memory runs out, the
-    batch is halved and the examples are tried again.
-    """
-    import torch
+    The mean is over tokens, so it does not depend on the batch size, which is halved where memory
+    runs out. The longest examples come first: what fits them fits the others.
 
-    device = next(model.parameters()).device
+    Raises:
+        OutOfMemoryError: a single example does not fit.
+    """
+    order = sorted(range(len(examples)), key=lambda i: -len(examples[i][0]))
+    scored = in_batches(
+        [examples[i] for i in order],
+        partial(_nll, model),
+        size=batch_size,
+        what=what,
+        name=lambda example: f"an example of {len(example[0]):,} tokens",
+        remedy="Lower prepare.max_length, or use a machine with more free memory.",
+    )
     losses: dict[int, float] = {}
     num_tokens = 0
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i][0]))
-    queue = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    bar = track(range(len(examples)), what, total=len(examples), unit="examples")
-    while queue:
-        chunk = queue.pop()
-        try:
-            with torch.no_grad():
-                sums, counts = _nll(model, [examples[i] for i in chunk], device)
-        except torch.OutOfMemoryError:
-            if len(chunk) == 1:
-                raise
-            torch.cuda.empty_cache()
-            half = len(chunk) // 2
-            queue += [chunk[:half], chunk[half:]]
-            continue
-        for index, total in zip(chunk, sums, strict=True):
-            losses[index] = total
-            next(bar, None)
-        num_tokens += sum(counts)
-    next(bar, None)
+    shown = track(scored, what, total=len(examples), unit="examples")
+    for index, (total, count) in zip(order, shown, strict=True):
+        losses[index] = total
+        num_tokens += count
     by_example = tuple(losses[i] for i in range(len(examples)))
     return Score(math.fsum(by_example) / max(num_tokens, 1), num_tokens, by_example)
 
 
-def _nll(
-    model: Any, rows: Sequence[tuple[Ids, Ids]], device: torch.device
-) -> tuple[list[float], list[int]]:
+def _nll(model: Any, rows: Sequence[tuple[Ids, Ids]]) -> list[tuple[float, int]]:
+    """The summed loss of each row, and over how many tokens."""
     import torch
 
+    device = next(model.parameters()).device
     batch = {name: tensor.to(device) for name, tensor in collate(rows).items()}
-    logits, targets = supervised_logits(model, batch)
-    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    with torch.no_grad():
+        logits, targets = supervised_logits(model, batch)
+        losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
     counts = (batch["labels"][:, 1:] != IGNORE_INDEX).sum(1).tolist()
     sums = [float(part.double().sum()) for part in torch.split(losses, counts)]
-    return sums, counts
+    return list(zip(sums, counts, strict=True))

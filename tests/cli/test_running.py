@@ -48,6 +48,20 @@ def test_an_unknown_engine_is_told_before_training(tiny, tmp_path):
     assert message.startswith("error: --launch: mpi is unknown.")
 
 
+@pytest.mark.parametrize("verb", ["train", "run"])
+def test_options_of_several_processes_are_checked_before_an_old_result_is_cleared(
+    tiny, tmp_path, verb
+):
+    kept = tmp_path / "run" / "3-train" / "adapter" / "adapter_model.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    wrong = ("--launch", "torchrun", "--processes", "2", "--strategy", "fsdp2", "--force")
+    message = fails(verb, tiny, *wrong, folder=tmp_path)
+    assert message.startswith("error: --strategy: torchrun has no fsdp2")
+    assert kept.is_file()
+    assert not (tmp_path / "run" / "1-clean").exists()
+
+
 @pytest.mark.slow
 def test_two_processes_report_what_one_does(tiny, tmp_path):
     for stage in ("clean", "prepare"):

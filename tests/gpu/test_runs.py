@@ -76,6 +76,8 @@ def trainer_of(loaded):
         [],
         ["train.backend=fast"],
         ["train.gradient_checkpointing=true"],
+        ["train.activation_offloading=true"],
+        ["train.activation_offloading=true", "train.backend=fast"],
         ["train.torch_compile=true", "train.row_length=256"],
         ["train.packing=false"],
         ["train.bf16=false"],

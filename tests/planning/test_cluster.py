@@ -1,16 +1,20 @@
+from dataclasses import replace
+
 import pytest
 
 from burnish.planning.cluster import (
     Link,
     Shares,
+    _layer_gib,
     all_reduce_seconds,
     by_way,
     cluster_look,
     ring_seconds,
 )
 from burnish.planning.memory import Memory
+from burnish.planning.step import build
 from burnish.planning.step_time import Pace
-from tests.planning.made_up import RECIPE, batches, outlook_of
+from tests.planning.made_up import RECIPE, batches, outlook_of, recipe_with
 
 GIB = 2**30
 LINK = Link(bandwidth=1e6, latency=0.001, source="made up")
@@ -111,3 +115,34 @@ def test_a_step_is_the_rows_of_a_process_and_what_it_sends():
     assert look.ways["ddp"].seconds_per_step == pytest.approx(2.0, abs=0.01)
     assert look.ways["ddp"].memory_gib == 1.0
     assert cluster_look(part, 2, FAST, None).ways["ddp"].seconds_per_step is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train__method": "full"},
+        {"train__method": "freeze", "train__freeze_trainable_layers": ["layers.1"]},
+        {"train__lora": {"use_dora": True}},
+    ],
+    ids=str,
+)
+def test_what_can_not_be_spread_is_shared_by_ddp_alone(changes):
+    part = outlook_of(recipe_with(**changes), 1.0)
+    assert list(cluster_look(part, 2, FAST, None).ways) == ["ddp"]
+
+
+def test_a_quantized_base_is_shared_by_ddp_alone():
+    part = outlook_of(RECIPE, 1.0)
+    part = replace(part, setting=replace(part.setting, bits=4))
+    assert list(cluster_look(part, 2, FAST, None).ways) == ["ddp"]
+
+
+def test_of_layers_that_are_not_alike_the_mean_counts():
+    part = outlook_of(RECIPE, 1.0)
+    layer = 4 * (2 * 1024 + 2 * 512 + 3 * 2048 + 64)
+    adapter = 4 * 16 * (2 * 64 + 2 * 48 + 3 * 96)
+    assert _layer_gib(build(part.setting)) * GIB == pytest.approx(layer + adapter)
+    one_layer = {"target_modules": ["layers.1.self_attn.q_proj"]}
+    part = outlook_of(recipe_with(train__lora=one_layer), 1.0)
+    assert _layer_gib(build(part.setting)) * GIB == pytest.approx(layer + 4 * 16 * 64 / 2)
+    assert list(cluster_look(part, 2, FAST, None).ways) == ["ddp", "zero2", "fsdp2"]

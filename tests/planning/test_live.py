@@ -1,7 +1,7 @@
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from burnish.planning.live import LiveBytes
+from burnish.planning.live import HostBytes, LiveBytes
 
 
 def test_the_peak_is_what_was_alive_at_once_not_what_was_made():
@@ -52,3 +52,14 @@ def test_fake_tensors_count_without_taking_memory():
         huge = torch.zeros(2**40)
     assert live.peak == 2**42
     del huge
+
+
+def test_a_host_counts_blocks_of_powers_of_two_until_they_are_dropped():
+    host = HostBytes()
+    first = host.store(torch.zeros(256))  # 1,024 bytes, as they are
+    second = host.store(torch.zeros(300))  # 1,200, in 2,048
+    assert host.live == 3072
+    back = host.load(second)
+    assert (back.shape, back.dtype) == ((300,), torch.float32)
+    del first, second
+    assert (host.live, host.peak) == (0, 3072)

@@ -8,9 +8,11 @@ from burnish.planning.memory import (
     CUDA_WORKSPACE_GIB,
     Place,
     memory,
+    needed,
     setting_of,
 )
-from burnish.planning.step import step_bytes
+from burnish.planning.step import Transient, step_bytes
+from burnish.training.rehearsal import rehearsed_loop
 from tests.conftest import tiny_llama
 from tests.planning.made_up import batch, batches, own_forward, recipe_with
 
@@ -67,7 +69,7 @@ def test_rows_side_by_side_take_as_much_each_and_gradients_of_their_own():
 def test_a_large_evaluation_can_be_the_worst_moment():
     found, _ = seen(validation=batches((600, 590)))
     assert found.worst_moment == "validation"
-    assert found.logits * GIB == 512 * 5000 * 4  # 512 positions have logits at a time
+    assert found.logits * GIB == 256 * 5000 * 4  # 256 positions have logits at a time
 
 
 def test_converting_a_large_base_can_be_the_worst_moment():
@@ -87,6 +89,46 @@ def test_a_gpu_has_a_context_instead_of_libraries_and_scatters_a_little():
     assert cuda.others == CUDA_CONTEXT_GIB + CUDA_WORKSPACE_GIB
     assert cuda.activations == pytest.approx(1.05 * cpu.activations)
     assert cuda.weights == cpu.weights
+
+
+def test_what_is_offloaded_is_beside_the_peak_and_scattered_by_no_gpu():
+    recipe = recipe_with(train__activation_offloading=True)
+    config = tiny_llama(300, hidden_size=256).config  # 1,024 tokens have 1 MiB of hidden states
+    setting = setting_of(recipe.model, recipe.train, config, torch.float32)
+    loop = rehearsed_loop(recipe, config, "cuda")
+    place = Place("cuda", 0.5, None)
+    found = memory(recipe, setting, batches((1024, 30)), None, place, loop)
+    step = step_bytes(setting, batch(1024, 30), loop)
+    assert found.offloaded * GIB == pytest.approx(step.offloaded)
+    assert step.offloaded > 2**20
+    assert found.activations * GIB == pytest.approx(1.05 * step.activations)
+    assert found.peak == pytest.approx(sum(parts(found).values()))
+
+
+def test_a_step_needs_the_larger_share_of_its_two_rooms():
+    step = Transient(activations=3.0, logits=1.0, offloaded=10.0)
+    assert needed(step, 8.0, None) == 4.0
+    assert needed(step, None, 20.0) == 4.0
+    assert needed(step, 8.0, 40.0) == 4.0  # half of the device's, a quarter of the host's
+    assert needed(step, 8.0, 10.0) == 8.0
+    assert needed(step, 8.0, 5.0) == 16.0
+
+
+def test_where_the_host_has_no_room_layers_recompute_so_that_less_is_offloaded():
+    recipe = recipe_with(train__activation_offloading=True)
+    config = tiny_llama(300, hidden_size=256, num_hidden_layers=8).config
+    setting = setting_of(recipe.model, recipe.train, config, torch.float32)
+    loop, rows = rehearsed_loop(recipe, config, "cuda"), batches((1024, 30))
+
+    def recomputed(host):
+        found = memory(recipe, setting, rows, None, Place("cuda", 0.5, 100.0, host), loop)
+        return found.recomputed_layers, found.offloaded
+
+    number, all_of_it = recomputed(None)
+    assert number == 0
+    number, half = recomputed(all_of_it / 2)
+    assert 0 < number < 8
+    assert half <= all_of_it / 2
 
 
 def test_the_file_of_a_quantized_base_stays_mapped_as_far_as_it_is_used():

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from burnish.planning.memory import Place
 from burnish.planning.outlook import dtype_on, outlook, percentile_length, with_settings
 from burnish.planning.rows import Rows
 from tests.conftest import tiny_llama
-from tests.planning.made_up import RECIPE, own_forward, recipe_with, records
+from tests.planning.made_up import RECIPE, outlook_of, own_forward, recipe_with, records
 
 
 def rows(lengths, held=(), *, looked_at=None):
@@ -51,8 +53,23 @@ def test_evaluations_go_by_the_recipe():
     some = rows([20] * 19, held=[20, 30])
     assert seen(some).num_evaluations == 3
     by_steps = {"train__eval_strategy": "steps", "train__load_best_model_at_end": False}
-    assert seen(some, **by_steps, train__eval_steps=4).num_evaluations == 2
+    assert seen(some, **by_steps, train__eval_steps=4).num_evaluations == 3  # 4, 8, 9
     assert seen(rows([20] * 19)).num_evaluations == 0
+
+
+def test_a_part_of_a_step_or_of_an_epoch_counts_as_the_trainer_counts_it():
+    # 25 records make 4 steps; half of that epoch 2, and of an epoch of 3 steps also 2.
+    assert seen(rows([20] * 25), train__num_train_epochs=0.5).num_steps == 2
+    assert seen(rows([20] * 19), train__num_train_epochs=0.5).num_steps == 2
+    assert seen(rows([20] * 19), train__num_train_epochs=1.1).num_steps == 4
+
+
+def test_checkpoints_go_by_the_recipe():
+    some = rows([20] * 19, held=[20])
+    assert seen(some).num_checkpoints == 3
+    plain = {"train__load_best_model_at_end": False, "train__save_steps": 4}
+    assert seen(some, **plain, train__save_strategy="steps").num_checkpoints == 3
+    assert seen(some, **plain, train__save_strategy="no").num_checkpoints == 0
 
 
 def test_the_records_that_were_looked_at_stand_for_all_by_their_tokens():
@@ -77,6 +94,17 @@ def test_what_is_as_large_as_the_room_fits():
     assert seen(rows([20] * 8)).fits  # nobody knows the room
     assert seen(rows([20] * 8), room=peak, train__gradient_checkpointing=False).fits
     assert not seen(rows([20] * 8), room=0.9 * peak).fits
+
+
+@pytest.mark.parametrize(("host", "fits"), [(None, True), (2.0, True), (1.9, False)])
+def test_what_is_offloaded_must_fit_the_host(host, fits):
+    found = outlook_of(RECIPE, 3.0, room=4.0)
+    found = dataclasses.replace(
+        found,
+        place=dataclasses.replace(found.place, host_gib=host),
+        memory=found.memory.model_copy(update={"offloaded": 2.0}),
+    )
+    assert found.fits == fits
 
 
 def test_a_changed_setting_is_checked_like_a_written_one():

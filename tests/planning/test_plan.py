@@ -2,8 +2,9 @@ import json
 import shutil
 
 import pytest
+import torch
 
-from burnish.errors import ModelError
+from burnish.errors import ModelError, RecipeError
 from burnish.pipeline import rows_to_plan, run_stage
 from burnish.planning import plan as planning
 from burnish.planning.cluster import Link
@@ -111,6 +112,18 @@ train: {{{{per_device_train_batch_size: 16, row_length: 2048, gradient_checkpoin
         assert again.fits, line
 
 
+def test_offloading_is_planned_for_a_gpu_and_refused_where_there_is_none(
+    tiny_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    loaded = load_recipe(tmp_path / "recipe.yaml", ["train.activation_offloading=true"])
+    with pytest.raises(RecipeError, match="this run is on cpu"):
+        look(loaded, tmp_path)
+    report = look(loaded, tmp_path / "gpu", Target(gpu_gib=24, calibrate=False))
+    assert report.fits
+    assert report.memory_gib["cuda"].offloaded == 0  # nothing of this model has a mebibyte
+
+
 def test_the_libraries_of_a_process_are_measured_in_one(monkeypatch):
     monkeypatch.undo()
     assert 0.2 < planning._libraries_gib() < 2.0
@@ -150,3 +163,63 @@ def test_a_shared_beginning_is_computed_once(tiny_model, tmp_path):
     assert seen["false"].num_computed_tokens == seen["false"].num_tokens == seen["true"].num_tokens
     # A row has room for one record or two, whose system prompt of 230 tokens then stands once.
     assert 0.7 < seen["true"].num_computed_tokens / seen["true"].num_tokens < 0.9
+
+
+def test_a_file_of_another_name_is_refused_rather_than_the_config_beside_it(
+    tiny_recipe, tiny_model, tmp_path
+):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    shutil.copy(tiny_model / "config.json", folder)
+    (folder / "larger.json").write_text("{}")
+    with pytest.raises(ModelError, match="this file has another name"):
+        look(tiny_recipe, tmp_path, Target(model_config=folder / "larger.json"))
+
+
+def test_a_base_whose_files_are_quantized_counts_as_whole_and_that_is_said(
+    tiny_recipe, tiny_model, tmp_path
+):
+    config = json.loads((tiny_model / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+    path = tmp_path / "quantized" / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(config))
+    report = look(tiny_recipe, tmp_path, Target(calibrate=False, model_config=path))
+    assert "the base is quantized by gptq: its weights count as if they were whole" in report.notes
+    assert report.model.weights == look(tiny_recipe, tmp_path / "own", QUICK).model.weights
+
+
+@pytest.mark.filterwarnings("ignore:The following .*_pattern keys")  # by PEFT, on fused experts
+def test_weights_of_a_token_do_not_depend_on_the_adapter(tiny_recipe, tmp_path):
+    from transformers import MixtralConfig
+
+    config = MixtralConfig(
+        vocab_size=100,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        num_experts_per_tok=1,
+    )
+    config.save_pretrained(tmp_path / "experts")
+    report = look(tiny_recipe, tmp_path, Target(calibrate=False, model_config=tmp_path / "experts"))
+    # Three of four experts rest in each of two layers; the experts' adapters don't count.
+    assert report.model.weights - report.model.weights_per_token == 2 * 3 * 3 * 64 * 32
+
+
+def test_what_training_would_refuse_to_load_is_refused(tiny_recipe, tiny_model, tmp_path):
+    config = json.loads((tiny_model / "config.json").read_text())
+    config["architectures"] = ["Gemma3ForConditionalGeneration"]
+    path = tmp_path / "other" / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="this is no causal language model"):
+        look(tiny_recipe, tmp_path, Target(model_config=path))
+
+
+def test_layers_that_are_not_there_are_an_error_of_the_recipe(tiny_recipe, tmp_path):
+    loaded = load_recipe(tmp_path / "recipe.yaml", ["train.lora.target_modules=[query_key]"])
+    with pytest.raises(RecipeError, match="fits no layer of this model"):
+        look(loaded, tmp_path)

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from transformers import LlamaConfig, MixtralConfig
@@ -100,3 +102,40 @@ def test_a_model_that_writes_no_text_is_an_error():
 
     with pytest.raises(ModelError, match="no causal language model can be built"):
         empty_model(ViTConfig(), torch.float32)
+
+
+def test_every_list_of_layers_is_as_short_as_the_model():
+    config = LlamaConfig(num_hidden_layers=5, eos_token_id=[1, 2, 3, 4, 5])
+    config.no_rope_layers = [1, 1, 1, 0, 1]
+    shorter = shallow(config, 2)
+    assert shorter.no_rope_layers == [1, 1]
+    assert shorter.eos_token_id == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"vocab_size": 0}, "vocab_size is 0"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"hidden_size": -32}, "hidden_size is -32"),
+        ({"num_attention_heads": 0}, "modulo by zero"),
+        ({"num_attention_heads": 5}, "not a multiple of the number of attention heads"),
+        ({"hidden_size": "32"}, "'hidden_size' expected int, got str"),
+        ({"dtype": "float99"}, "float99"),
+        ({"quantization_config": "gptq"}, "to_dict"),
+    ],
+    ids=str,
+)
+def test_values_that_make_no_shape_are_told_in_one_message(tmp_path, change, said):
+    config = tiny_llama(100).config.to_dict() | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"its config\.json can't be used") as caught:
+        read_shape(tmp_path)
+    assert said in caught.value.problem
+    assert "\n" not in caught.value.problem
+
+
+def test_a_token_can_not_go_through_more_experts_than_there_are(tmp_path):
+    MixtralConfig(num_local_experts=4, num_experts_per_tok=9).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="a token goes through 9 experts of 4"):
+        read_shape(tmp_path)

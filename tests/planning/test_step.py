@@ -202,3 +202,21 @@ def test_the_bound_by_hand():
     scores = 2 * 4 * 10
     expected = 4 * 10 * (2 * linear + 3 * scores + 4 * 300)
     assert bound_bytes(build(setting(config)), 10) == expected
+
+
+@pytest.mark.parametrize(
+    "targets, depths",
+    [
+        ("all-linear", (2, 4)),
+        (["q_proj", "self_attn.v_proj"], (2, 4)),
+        (["layers.7.self_attn.q_proj", "v_proj"], (9,)),
+        (r".*layers\.[78]\..*q_proj", (9,)),
+    ],
+    ids=str,
+)
+def test_where_adapters_go_to_single_layers_all_layers_are_run(targets, depths):
+    train = TrainSection(lora=LoraSettings(r=4, target_modules=targets))
+    config = tiny_llama(300, num_hidden_layers=9).config
+    chosen = Setting(config=config, train=train, bits=None, dtype=torch.float32)
+    assert chosen.depths == depths
+    assert step_bytes(chosen, batch(30, 9), own_forward(config)).total > 0

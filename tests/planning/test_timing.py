@@ -8,12 +8,13 @@ from burnish.planning.outlook import outlook
 from burnish.planning.rows import Rows
 from burnish.planning.shape import read_shape
 from burnish.planning.step import build
-from burnish.planning.step_time import Pace, Work, work_of
+from burnish.planning.step_time import Pace, Passes, passes_of
 from burnish.planning.timing import measured_pace, time_look
+from burnish.planning.work import Layer, Work
 from burnish.training.rehearsal import rehearsed_loop
 from tests.planning.made_up import RECIPE, outlook_of, recipe_with, records
 
-WORK = Work(frozen=100, learned=0, head=0, attention=0)
+PASSES = Passes(Work((Layer(10, 10, 1.0),), 0))
 PACE = Pace(fixed=0.0, rate=400.0, cpu_share=0.5, measured="made up")
 
 
@@ -27,7 +28,7 @@ def seen(validation=None):
 
 
 def test_steps_epochs_hours_and_cost_follow_from_the_pace():
-    look = time_look(seen(), PACE, WORK, price_per_hour=3.0)
+    look = time_look(seen(), PACE, PASSES, price_per_hour=3.0)
     assert (look.steps, look.rows_per_epoch) == (6, 4)
     assert look.seconds_per_step == 20.0
     assert look.cpu_seconds_per_step == 10.0
@@ -37,7 +38,7 @@ def test_steps_epochs_hours_and_cost_follow_from_the_pace():
 
 
 def test_evaluations_take_their_forward_passes():
-    look = time_look(seen(rows(1, 20)), PACE, WORK, None)
+    look = time_look(seen(rows(1, 20)), PACE, PASSES, None)
     # 20 tokens at 200 FLOPs are 10 seconds, once an epoch.
     assert look.seconds_of_evaluation == 30.0
     assert look.cost is None
@@ -59,15 +60,15 @@ def test_the_pace_of_the_real_model_is_taken_where_it_may_run(tiny_model, backen
     look = real_look(
         tiny_model, train__backend=backend, train__gradient_checkpointing=checkpointing
     )
-    pace = measured_pace(look, tiny_model, WORK, run=True)
+    pace = measured_pace(look, tiny_model, PASSES, run=True)
     assert pace.measured.endswith("tokens of these rows were run")
     assert pace.rate > 0
 
 
 def test_without_running_it_is_an_estimate_that_says_the_type(tiny_model):
     look = real_look(tiny_model, train__bf16=True)
-    work = work_of(build(look.setting))
-    pace = measured_pace(look, tiny_model, work, run=False)
+    passes = passes_of(build(look.setting))
+    pace = measured_pace(look, tiny_model, passes, run=False)
     assert pace.measured.startswith("an estimate: 75% of this machine's")
     assert pace.measured.endswith("GFLOP/s in bfloat16")
 
@@ -75,5 +76,5 @@ def test_without_running_it_is_an_estimate_that_says_the_type(tiny_model):
 def test_what_a_quantized_base_costs_is_not_guessed(tiny_model):
     look = real_look(tiny_model, model__load_in_4bit=True)
     assert look.setting.bits == 4
-    assert measured_pace(look, tiny_model, WORK, run=False) is None
+    assert measured_pace(look, tiny_model, PASSES, run=False) is None
     assert look.setting.dtype in (torch.float32, torch.bfloat16)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -77,6 +79,15 @@ def test_named_layers_alone_are_adapted():
         if ".lora_" in n
     }
     assert names == {"q_proj", "v_proj"}
+
+
+def test_the_layers_are_written_in_order_so_that_the_same_run_gives_the_same_file(tmp_path):
+    model = adapted()  # all-linear, whose names PEFT keeps in a set
+    model.save_pretrained(str(tmp_path))
+    written = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert len(written) == 14
+    assert written == sorted(written)
+    assert adapted(target_modules=".*q_proj").peft_config["default"].target_modules == ".*q_proj"
 
 
 def test_gradient_checkpointing_gives_the_same_gradients():

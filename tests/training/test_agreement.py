@@ -101,6 +101,13 @@ def test_a_setting_that_exists_no_more_is_no_difference():
     assert differences({"old": 1}, {}) == []
 
 
+def test_a_name_that_was_taken_out_of_a_setting_of_free_names_is_a_difference():
+    then = {"lr_scheduler_kwargs.min_lr_rate": 0.1, "optim_args.rank": 8}
+    now = {"optim_args.rank": 8}
+    assert differences(then, now) == ["lr_scheduler_kwargs.min_lr_rate"]
+    assert differences(now, then) == ["lr_scheduler_kwargs.min_lr_rate"]
+
+
 def test_a_difference_is_told_with_both_values():
     then, now = {"lora.r": 4, "model.load_in_4bit": True}, {"lora.r": 8}
     assert tell("lora.r", then, now) == "train.lora.r was 4, is 8"

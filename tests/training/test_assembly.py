@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from burnish.recipe import TrainSection
+from burnish.training import offloading
 from burnish.training.accumulation import Accumulation
 from burnish.training.assembly import build
 from burnish.training.journal import METRICS_NAME
@@ -12,13 +13,17 @@ from burnish.training.metrics import Reporter
 from tests.training.test_train import RunDir, prepared
 
 
-@pytest.fixture
-def built(tmp_path, tiny_model):
-    loaded = prepared(tmp_path, tiny_model, {"lora": {"r": 2}, "row_length": 64})
+def built_with(folder, model, **settings):
+    loaded = prepared(folder, model, {"lora": {"r": 2}, "row_length": 64, **settings})
     run = RunDir(loaded.run_dir)
     run.folder("train").mkdir()
     reporter = Reporter(run.folder("train") / METRICS_NAME)
     return build(loaded.recipe.model, loaded.recipe.train, run, reporter)
+
+
+@pytest.fixture
+def built(tmp_path, tiny_model):
+    return built_with(tmp_path, tiny_model)
 
 
 def test_a_step_has_the_examples_that_the_recipe_says(built):
@@ -34,3 +39,18 @@ def test_rows_are_as_long_as_the_recipe_says_and_only_the_adapter_learns(built):
     learning = [n for n, p in built.model.named_parameters() if p.requires_grad]
     assert all("lora_" in name for name in learning)
     assert len(learning) == len(work._parameters)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_activations_are_offloaded_where_the_recipe_says_so(
+    tmp_path, tiny_model, wanted, monkeypatch
+):
+    changed = []
+
+    def noted(backend, model):
+        changed.append(model)
+        return backend
+
+    monkeypatch.setattr(offloading, "offloading", noted)
+    trainer = built_with(tmp_path, tiny_model, activation_offloading=wanted)
+    assert changed == ([trainer.model] if wanted else [])

@@ -5,7 +5,7 @@ from peft import get_peft_model
 
 from burnish.models.lora import lora_config
 from burnish.planning.memory import OPTIMIZER_BYTES, setting_of
-from burnish.planning.step import step_bytes
+from burnish.planning.step import Transient, step_bytes
 from burnish.recipe import ModelSection, TrainSection
 from burnish.training import headroom, rehearsal
 from burnish.training.headroom import layers_to_recompute
@@ -104,3 +104,19 @@ def test_with_plenty_of_memory_nothing_is_counted(folder, machine, monkeypatch):
     monkeypatch.setattr(headroom, "loop_of", lambda *_: pytest.fail("nothing is to be counted"))
     machine(8.0)
     assert number_of(folder) == 0
+
+
+def test_of_what_is_offloaded_the_cpu_must_have_room(folder, machine, monkeypatch, capfd):
+    # 9 GiB go to the CPU, and one less for every layer that recomputes; next to nothing stays.
+    def step(setting, row, loop, number):
+        return Transient(2**20, 0.0, offloaded=(9 - number) * GIB)
+
+    monkeypatch.setattr(headroom, "bound_bytes", lambda model, num_tokens: float("inf"))
+    monkeypatch.setattr(headroom, "step_bytes", step)
+    machine(5.01 / 0.9)
+    assert number_of(folder) == 4
+    assert "of the CPU's memory" not in capfd.readouterr().err
+    machine(0.5 / 0.9)
+    assert number_of(folder) == DEPTH
+    said = capfd.readouterr().err
+    assert "activations may take 1.0 GiB of the CPU's memory, where 0.5 are left" in said

@@ -390,6 +390,21 @@ def test_a_start_that_changes_the_base_is_refused_where_weights_are_spread(monke
         check_settings(ModelSection(), section)
 
 
+@pytest.mark.parametrize("kind", ["cpu", "mps"])
+def test_activations_are_offloaded_from_gpus_alone(tmp_path, kind, monkeypatch):
+    from burnish.training import methods
+
+    section = TrainSection(activation_offloading=True)
+    monkeypatch.setattr(methods, "pick_device", lambda: torch.device(kind))
+    with pytest.raises(RecipeError, match=rf"activation_offloading.*this run is on {kind}"):
+        train(ModelSection(name_or_path="/no/such/model"), section, RunDir(tmp_path))
+    monkeypatch.setattr(methods, "pick_device", lambda: torch.device("cuda"))
+    check_settings(ModelSection(), section)
+    monkeypatch.setattr(methods.sharded, "is_asked_for", lambda: True)
+    with pytest.raises(RecipeError, match="spread over processes can't be told from activations"):
+        check_settings(ModelSection(), section)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

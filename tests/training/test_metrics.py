@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from burnish.planning.work import Layer, Work
 from burnish.training import metrics
 from burnish.training.journal import read_lines
-from burnish.training.limit import Layer, Limit, Work
+from burnish.training.limit import Limit
 from burnish.training.metrics import Reporter, peak_memory_gib, plot_losses
 from burnish.training.saving import Counters
 

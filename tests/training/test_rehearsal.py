@@ -4,12 +4,13 @@ from peft import get_peft_model
 from torch._subclasses.fake_tensor import FakeTensor
 
 from burnish.models.lora import lora_config
-from burnish.planning.live import LiveBytes
+from burnish.planning.live import HostBytes, LiveBytes
 from burnish.planning.step import Setting, step_bytes
 from burnish.recipe import LoraSettings, TrainSection
 from burnish.training import rehearsal
 from burnish.training.accumulation import Packing
 from burnish.training.llama.attention import _future
+from burnish.training.offloading import IN_FLIGHT, saved_on
 from burnish.training.rehearsal import rehearsed_loop
 from tests.conftest import tiny_llama
 from tests.planning.made_up import batch, recipe_with, records
@@ -58,6 +59,54 @@ def test_recomputing_keeps_less():
         step_bytes(setting_of(config), batch(60, 30), loop_of(), number) for number in (0, 20)
     )
     assert again.total < plain.total / 2
+
+
+WIDE = {"hidden_size": 512, "intermediate_size": 512}
+"""Of 512 tokens the hidden states have 1 MiB in float32: they are large enough to move."""
+
+
+def test_offloading_is_for_loops_on_a_gpu():
+    plain, moved = loop_of(on="cuda"), loop_of(on="cuda", activation_offloading=True)
+    assert moved.elsewhere is saved_on
+    assert moved != plain  # or one would be given what was traced for the other
+    assert loop_of(on="cpu", activation_offloading=True).elsewhere is None
+
+
+def test_of_layers_that_recompute_and_offload_nothing_stays_but_what_is_at_work():
+    config = tiny_llama(300, **WIDE).config
+    config.num_hidden_layers = 20
+    plain, moved = (
+        step_bytes(
+            setting_of(config),
+            batch(512, 30, records=8),
+            loop_of(config, on="cuda", backend="fast", activation_offloading=offloads),
+            20,
+        )
+        for offloads in (False, True)
+    )
+    assert moved.offloaded == 20 * 2**20  # every layer's input
+    assert plain.offloaded == 0
+    # A few of them are on their way at a time, and one is back.
+    assert (20 - IN_FLIGHT - 1) * 2**20 <= plain.total - moved.total <= 20 * 2**20
+
+
+@pytest.mark.parametrize("number", [0, 2, 6])
+@pytest.mark.parametrize("backend", ["fast", "transformers"])
+def test_an_offloading_step_on_fake_tensors_takes_what_a_real_one_takes(backend, number):
+    config = tiny_llama(300, num_hidden_layers=6, **WIDE).config
+    row = batch(512, 30, records=8)
+    loop = loop_of(config, on="cuda", backend=backend, activation_offloading=True)
+    planned = step_bytes(setting_of(config), row, loop, number)
+    base = tiny_llama(300, num_hidden_layers=6, **WIDE)
+    model, host = get_peft_model(base, lora_config(TRAIN.lora)).train(), HostBytes()
+    with LiveBytes([*model.parameters(), *model.buffers()]) as live:
+        loss = loop.loss(model, row, number)
+        with saved_on(host, model):
+            result = loss()
+        result.backward()
+    assert planned.offloaded == pytest.approx(host.peak, rel=0.02)
+    assert host.peak >= 6 * 2**20
+    assert planned.total == pytest.approx(live.peak, rel=0.05)
 
 
 def test_no_tensor_without_data_is_left_in_the_caches():

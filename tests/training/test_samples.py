@@ -125,9 +125,9 @@ def test_memory_that_runs_out_costs_the_samples_and_not_the_run(
     tmp_path, model, monkeypatch, capfd
 ):
     def full(*_, **__):
-        raise RuntimeError("CUDA out of memory")
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(module, "generate", full)
+    monkeypatch.setattr(model, "generate", full)
     evaluate(answering(tmp_path / "samples.jsonl"), model)
     assert "memory ran out over the samples" in capfd.readouterr().err
     assert not (tmp_path / "samples.jsonl").exists()

@@ -16,8 +16,9 @@ from burnish.errors import TrainingError
 from burnish.run_dir import RunDir
 from burnish.training import checkpoint
 from burnish.training.checkpoint import checkpoints
+from burnish.training.journal import read_lines
 from burnish.training.saving import SavingTrainer
-from tests.training.test_train import go, prepared
+from tests.training.test_train import STILL, go, prepared
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,7 @@ from tests.training.test_train import go, prepared
         ("_save_checkpoint", ["self", "model", "trial"]),
         ("_load_best_model", ["self"]),
         ("_determine_best_metric", ["self", "metrics", "trial"]),
+        ("_finalize_training", ["self", "trial", "num_train_samples", "start_time"]),
         (
             "_maybe_log_save_evaluate",
             [
@@ -192,3 +194,59 @@ def test_what_saving_left_out_is_an_error_before_the_checkpoint_counts(
     with pytest.raises(TrainingError, match="it does not hold the state of the random numbers"):
         go(loaded)
     assert checkpoints(RunDir(loaded.run_dir).checkpoints) == []
+
+
+def losses_of(run):
+    """The lines about the training loss: step -> loss."""
+    lines = read_lines(run.folder("train") / "metrics.jsonl")
+    return [(line["step"], line["train/loss"]) for line in lines if "train/loss" in line]
+
+
+@pytest.fixture(scope="module")
+def step_by_step(tmp_path_factory, tiny_model):
+    """The loss of each of twelve steps."""
+    _, run = go(prepared(tmp_path_factory.mktemp("steps"), tiny_model, {"logging_steps": 1}))
+    return [loss for _, loss in losses_of(run)]
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def test_a_run_shorter_than_its_logging_steps_has_one_line_with_the_mean(
+    tmp_path, tiny_model, step_by_step
+):
+    _, run = go(prepared(tmp_path, tiny_model, {"logging_steps": 100}))
+    assert losses_of(run) == [(12, pytest.approx(mean(step_by_step)))]
+
+
+def test_the_last_line_is_the_mean_since_the_one_before_and_comes_once(
+    tmp_path, tiny_model, step_by_step
+):
+    def lines(name, width):
+        _, run = go(prepared(tmp_path / name, tiny_model, {"logging_steps": width}))
+        return losses_of(run)
+
+    expected = [mean(step_by_step[a:b]) for a, b in ((0, 5), (5, 10), (10, 12))]
+    assert lines("five", 5) == [
+        (step, pytest.approx(loss)) for step, loss in zip((5, 10, 12), expected, strict=True)
+    ]
+    assert [step for step, _ in lines("six", 6)] == [6, 12]
+
+
+def test_steps_before_an_early_end_are_in_the_last_line(tmp_path, tiny_model):
+    settings = {**STILL, "num_train_epochs": 20, "early_stopping_patience": 2, "logging_steps": 5}
+    loaded = prepared(tmp_path, tiny_model, settings)
+    _, run = go(loaded)
+    lines = losses_of(run)
+    assert [step for step, _ in lines] == [5, 10, 12]
+    go(loaded)  # which takes up the last checkpoint, and has nothing left to do
+    assert losses_of(run) == lines
+
+
+def test_with_a_line_an_epoch_a_run_that_ends_within_one_has_its_last_line_once(
+    tmp_path, tiny_model
+):
+    settings = {"logging_strategy": "epoch", "max_steps": 6, "load_best_model_at_end": False}
+    _, run = go(prepared(tmp_path, tiny_model, settings))
+    assert [step for step, _ in losses_of(run)] == [4, 6]

@@ -115,6 +115,26 @@ def test_a_run_made_from_something_else_is_refused_and_told_in_what(tmp_path, ch
     assert folder.is_dir()
 
 
+def test_the_remedy_can_be_pasted_and_keeps_what_was_allowed_already(tmp_path):
+    make(tmp_path, 4)
+    change = MADE_FROM | {"learning_rate": 1e-4, "lora.r": 8, "data.train": "b2"}
+    with pytest.raises(TrainingError) as caught:
+        find(tmp_path, now=change, allow_changed=["data"])
+    option = "train.allow_changed=[data,learning_rate,lora.r]"
+    assert f"add --set {option}." in caught.value.remedy
+    names = option.partition("[")[2].rstrip("]").split(",")
+    assert find(tmp_path, now=change, allow_changed=names).step == 4
+
+
+def test_a_setting_that_was_taken_out_is_refused_and_can_be_allowed(tmp_path):
+    name = "lr_scheduler_kwargs.min_lr_rate"
+    make(tmp_path, 4, made_from=MADE_FROM | {name: 0.1})
+    with pytest.raises(TrainingError, match=f"train.{name} was 0.1, is None"):
+        find(tmp_path)
+    for allowed in (name, "lr_scheduler_kwargs"):
+        assert find(tmp_path, allow_changed=[allowed]).changed == (name,)
+
+
 @pytest.mark.parametrize(
     "change, allowed",
     [

@@ -181,3 +181,23 @@ def test_a_command_that_trains_saves_and_ends_with_75_and_goes_on(tmp_path, tiny
     again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0
     assert f"going on from {saved.name}" in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("seconds", [0.02, 0.2])
+def test_ctrl_c_twice_before_the_first_step_is_one_line_and_130(tmp_path, tiny_model, seconds):
+    loaded = prepared(tmp_path, tiny_model, {"max_steps": 400, "save_strategy": "no", **LAST})
+    command = [sys.executable, "-m", "burnish", "train", str(tmp_path / "recipe.yaml")]
+    command += ["--set", f"train={json.dumps(loaded.recipe.train.model_dump(mode='json'))}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as work:
+        assert work.stderr is not None
+        while not work.stderr.readline().startswith("train: "):
+            assert work.poll() is None
+        work.send_signal(signal.SIGINT)
+        time.sleep(seconds)
+        work.send_signal(signal.SIGINT)
+        _, said = work.communicate(timeout=60)
+    assert work.returncode == 130
+    assert said.endswith("stopped: what is finished stays, and a rerun goes on from there\n")
+    assert "Traceback" not in said

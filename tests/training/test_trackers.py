@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sqlite3
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -33,10 +34,11 @@ def heard(monkeypatch):
 
         def make(place):
             events.append((kind, place))
-            return Tracker(log, lambda: events.append((kind, "closed")), (Unreachable,))
+            return Tracker(log, lambda: events.append((kind, "closed")))
 
         return make
 
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowException=Unreachable))
     for kind in ("wandb", "mlflow"):
         monkeypatch.setitem(trackers.TRACKERS, kind, tracker(kind))
     return events
@@ -77,6 +79,35 @@ def test_a_tracker_that_fails_is_left_out_and_what_it_says_is_not_shown(tmp_path
     said = capfd.readouterr().err
     assert "warning: mlflow failed (Unreachable) and gets nothing more; training goes on" in said
     assert "secret" not in said
+
+
+def test_a_tracker_that_can_not_be_opened_is_left_out_too(tmp_path, heard, monkeypatch, capfd):
+    def refuse(place):
+        raise sys.modules["mlflow"].MlflowException("https://user:secret@host")
+
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", refuse)
+    with open_trackers(["mlflow", "wandb"], tmp_path / "t", tmp_path / "c", {}) as send:
+        send(LINE)
+    assert [kind for kind, *_ in heard] == ["wandb"] * 3
+    said = capfd.readouterr().err
+    assert "warning: mlflow failed (Unreachable) and gets nothing more" in said
+    assert "secret" not in said
+
+
+def test_a_tracker_whose_database_is_locked_is_left_out(tmp_path, monkeypatch, capfd):
+    def log(values, step):
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setitem(trackers.TRACKERS, "trackio", lambda place: Tracker(log, lambda: None))
+    with open_trackers(["trackio"], tmp_path / "t", tmp_path / "c", {}) as send:
+        send(LINE)
+    assert "trackio failed (OperationalError)" in capfd.readouterr().err
+
+
+def test_the_name_of_a_run_is_an_identifier_whatever_its_folder_is_called(tmp_path, heard):
+    with open_trackers(["wandb"], tmp_path / "o'brien: 50%#医" / "trackers", tmp_path / "c", {}):
+        pass
+    assert heard[0][1].name.startswith("o-brien-50-医-20")
 
 
 def test_trackers_are_closed_after_an_error_too(tmp_path, heard):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from burnish.errors import TrainingError
+from burnish.recipe import ModelSection, TrainSection
 from burnish.run_dir import RunDir
+from burnish.training import verify_resume as module
 from burnish.training.verify_resume import ResumeReport, compare, refuse_difference, verify_resume
 from tests.training.test_train import prepared
 
@@ -40,15 +44,6 @@ def test_equal_checkpoints_are_equal_whatever_the_clock_says(tmp_path):
 def test_the_first_difference_is_named(tmp_path, change, where):
     one, other = saved(tmp_path / "1"), saved(tmp_path / "2", **change)
     assert compare(one, other)[1] == where
-
-
-def test_the_order_of_the_modules_in_an_adapter_is_none(tmp_path):
-    one, other = saved(tmp_path / "1"), saved(tmp_path / "2")
-    (one / "adapter_config.json").write_text('{"target_modules": ["q", "v"], "r": 4}')
-    (other / "adapter_config.json").write_text('{"target_modules": ["v", "q"], "r": 4}')
-    assert compare(one, other)[1] is None
-    (other / "adapter_config.json").write_text('{"target_modules": ["v", "k"], "r": 4}')
-    assert compare(one, other)[1] == "adapter_config.json: target_modules: 0"
 
 
 def test_a_file_or_value_that_is_missing_is_a_difference(tmp_path):
@@ -94,3 +89,13 @@ def test_a_cut_behind_the_last_step_of_a_recipe_is_refused(tmp_path, tiny_model)
     run, recipe = RunDir(loaded.run_dir), loaded.recipe
     with pytest.raises(TrainingError, match="this recipe trains 3 steps in all"):
         verify_resume(recipe.model, recipe.train, run, steps=8, cut=4)
+
+
+def test_a_process_that_is_killed_is_told_in_one_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_train_until", killed)
+    with pytest.raises(TrainingError, match="a training process ended without a word"):
+        module._in_own_process(ModelSection(), TrainSection(), RunDir(tmp_path), 1)
+
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from burnish.cleaning.detection import layout_of
-from burnish.cleaning.ledger import NAMES, Counts, write_ledger
+from burnish.cleaning.ledger import Counts, write_ledger
 from burnish.cleaning.parts import Parts
 from burnish.cleaning.row import Chunk, RowSettings
 from burnish.cleaning.rules import RULES
@@ -24,7 +24,7 @@ from burnish.errors import DataError
 from burnish.progress import say, track
 from burnish.reading.files import name_of, read_records
 from burnish.recipe import CleanSection, ContaminationSettings, DataSection, Source
-from burnish.run_dir import RunDir
+from burnish.run_dir import PARTS, RunDir
 
 CHUNK_ROWS = 2000
 CHUNK_CHARS = 2**22
@@ -72,21 +72,22 @@ class CleanReport(BaseModel):
 def clean(data: DataSection, section: CleanSection, run: RunDir) -> CleanReport:
     """Keeps the conversations that break no rule, and says why each other was dropped.
 
-    What is cleaned lies in 1-clean/parts until all of it is: an interrupted run goes on there.
+    What is cleaned lies in 1-clean/parts until all of it is: an interrupted run goes on there. What
+    an earlier run made stays until then, too.
 
     Raises:
         DataError: a source can't be read, or no row of all was kept.
     """
     folder = run.folder("clean")
-    parts = Parts(folder / "parts")
+    parts = Parts(folder / PARTS)
     try:
-        counts = clean_into(folder, parts, data, section)
-        if not counts.num_kept:
-            raise _nothing_kept(data, counts)
+        with run.fresh("clean") as beside:
+            counts = clean_into(beside, parts, data, section)
+            if not counts.num_kept:
+                raise _nothing_kept(data, counts)
     except DataError:
-        _leave_nothing(folder, parts)
+        _leave_no_parts(folder, parts)
         raise
-    parts.delete()
     for rejection in counts.first_rejected:
         say(f"rejected {rejection['origin']} ({rejection['rule']}): {rejection['reason']}")
     return _report(folder, counts)
@@ -249,11 +250,9 @@ def rows_left(counts: Counts) -> dict[str, int]:
     return left
 
 
-def _leave_nothing(folder: Path, parts: Parts) -> None:
+def _leave_no_parts(folder: Path, parts: Parts) -> None:
     """What a failed run made is of no use to the next: the data or the recipe will be others."""
     parts.delete()
-    for name in NAMES:
-        (folder / f"{name}.jsonl").unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -55,8 +55,13 @@ def run(
     from burnish.pipeline import run as run_all
 
     how = _launch(launch, processes=processes, strategy=strategy)
-    instead = AS_USUAL if how is None else {"train": _launched(how)}
-    report_of(lambda: run_all(load(recipe, set_), force=force, instead=instead), as_json=json_)
+
+    def work() -> Any:
+        loaded = load(recipe, set_)
+        instead = AS_USUAL if how is None else {"train": _launched(how, loaded)}
+        return run_all(loaded, force=force, instead=instead)
+
+    report_of(work, as_json=json_)
 
 
 def _launch(engine: str | None, **options: Any) -> Any:
@@ -74,12 +79,14 @@ def _launch(engine: str | None, **options: Any) -> Any:
     return how if engine is not None else None
 
 
-def _launched(how: Any) -> Any:
+def _launched(how: Any, loaded: Any) -> Any:
+    """What trains in several processes; its options are checked before any stage is begun."""
     from functools import partial
 
     from burnish.training.launch.launching import launch
+    from burnish.training.launch.options import checked
 
-    return partial(launch, how=how)
+    return partial(launch, how=checked(how, loaded.recipe.model, loaded.recipe.train))
 
 
 def _stage(name: str, help_: str) -> None:
@@ -130,13 +137,15 @@ def train(
     def work() -> Any:
         loaded = load(recipe, set_)
         if how is None or not how.node:
-            instead = None if how is None else _launched(how)
+            instead = None if how is None else _launched(how, loaded)
             return run_stage("train", loaded, force=force, work=instead)
         from burnish.training.launch.launching import join
+        from burnish.training.launch.options import checked
 
-        folder = require("prepare", loaded)
-        join(loaded.recipe.model, loaded.recipe.train, folder, how=how)
-        return {"node": how.node, "processes": how.processes}
+        model, section = loaded.recipe.model, loaded.recipe.train
+        options = checked(how, model, section)
+        join(model, section, require("prepare", loaded), how=options)
+        return {"node": options.node, "processes": options.processes}
 
     report_of(work, as_json=json_)
 
@@ -168,6 +177,6 @@ def sweep(
     debug: Debug = False,
 ) -> None:
     """Trains with every combination of some settings, and compares what they reach."""
-    from burnish.sweeping import sweep as try_all
+    from burnish.sweeping.sweep import sweep as try_all
 
     report_of(lambda: try_all(recipe, set_ or [], vary, search=search, force=force), as_json=json_)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from burnish.errors import MissingExtraError, ModelError
+from burnish.errors import MissingExtraError, ModelError, first_line
 from burnish.models import gptq_layout
 from burnish.models.attention import FLASH, check_attention, prefer_flash
 from burnish.models.names import find_model, read_config
@@ -215,6 +215,22 @@ def own_dtype(folder: Path) -> torch.dtype:
     return getattr(torch, str(name))  # type: ignore[no-any-return]
 
 
+def check_causal(folder: Path, *, trust_remote_code: bool) -> None:
+    """Refuses a model that is made for something else than to go on with a text.
+
+    Raises:
+        ModelError: its config names other architectures; code of its own may mean anything.
+    """
+    architectures = read_config(folder).get("architectures") or []
+    if not any("CausalLM" in name or "LMHead" in name for name in architectures):  # type: ignore
+        if architectures and not trust_remote_code:
+            raise ModelError(
+                str(folder),
+                f"this is no causal language model: its architecture is {architectures}.",
+                "Choose a model whose architecture ends in ForCausalLM.",
+            )
+
+
 def _load(folder: Path, **options: Any) -> PreTrainedModel:
     _import_torch()
     from safetensors import SafetensorError
@@ -223,24 +239,17 @@ def _load(folder: Path, **options: Any) -> PreTrainedModel:
 
     disable_progress_bar()  # its bars for loading and saving say nothing that burnish doesn't
 
-    architectures = read_config(folder).get("architectures") or []
-    if not any("CausalLM" in name or "LMHead" in name for name in architectures):  # type: ignore
-        if architectures and not options.get("trust_remote_code"):
-            raise ModelError(
-                str(folder),
-                f"this is no causal language model: its architecture is {architectures}.",
-                "Choose a model whose architecture ends in ForCausalLM.",
-            )
+    check_causal(folder, trust_remote_code=bool(options.get("trust_remote_code")))
     try:
         return AutoModelForCausalLM.from_pretrained(str(folder), **options)
     except ImportError as error:
-        raise ModelError(str(folder), str(error).strip().splitlines()[0], "") from None
+        raise ModelError(str(folder), f"{first_line(error)}.", "") from None
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if "out of memory" in str(error):
             raise
         raise ModelError(
             str(folder),
-            f"its weights can't be loaded: {str(error).strip().splitlines()[0]}",
+            f"its weights can't be loaded: {first_line(error)}.",
             "Check that the download is whole; for a model with its own code see "
             "model.trust_remote_code.",
         ) from None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from burnish.errors import RecipeError
+from burnish.errors import RecipeError, first_line
 from burnish.models.lora import lora_config
 from burnish.recipe import TrainSection
 
@@ -54,14 +54,21 @@ def make_trainable(
         new_rows: rows of the embedding and the head that learn with an adapter.
 
     Raises:
-        RecipeError: freeze_trainable_layers names nothing in this model.
+        RecipeError: freeze_trainable_layers or target_modules name nothing in this model.
     """
     if section.method != "lora":
         return _unfreeze(model, section)
     from peft import get_peft_model
 
     config = lora_config(section.lora, initialize=initialize, new_rows=new_rows)
-    return get_peft_model(model, config)
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise RecipeError(
+            "train.lora.target_modules",
+            f"{section.lora.target_modules!r} ({first_line(error)}) fits no layer of this model.",
+            "Name linear layers of it, or take all-linear.",
+        ) from None
 
 
 def _unfreeze(model: Any, section: TrainSection) -> Any:

@@ -24,14 +24,16 @@ for clusters of workstations"; Rajbhandari et al. 2020, "ZeRO", section 7; Zhao 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from burnish.models.trainable import layers_of
 from burnish.planning.machine import GIB
 from burnish.planning.memory import Memory
 from burnish.planning.outlook import Outlook
 from burnish.planning.quantized import weight_bytes
 from burnish.planning.report import ClusterLook, ProcessLook
 from burnish.planning.step import Setting, build
-from burnish.planning.step_time import Pace, work_of
+from burnish.planning.step_time import Pace, passes_of
 
 SHORT_SUMS = 3
 """Sums of a step beside gradients: what its rows hold, the loss, and whether all is finite."""
@@ -159,24 +161,34 @@ def cluster_look(part: Outlook, num_processes: int, link: Link, pace: Pace | Non
         pace: how fast a process computes, if known.
     """
     rows, compute = part.training, None
+    spreads = _can_be_spread(part.setting)
     adapted = build(part.setting)
     trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     if pace is not None:
-        flops = work_of(adapted, num_recomputed=part.memory.recomputed_layers).training(rows)
+        flops = passes_of(adapted, num_recomputed=part.memory.recomputed_layers).training(rows)
         compute = pace.seconds(rows, flops) / part.steps_per_epoch
     shares = Shares(
         memory=part.memory,
-        layer_gib=_layer_gib(part.setting),
+        layer_gib=_layer_gib(adapted) if spreads else 0.0,
         num_layers=part.setting.depth,
         trained_gib=4 * trained / GIB,
         num_buckets=-(-trained // part.loop.bucket),
         rows_per_step=len(rows.batches) / rows.share / part.steps_per_epoch,
     )
     ways = by_way(shares, num_processes, link, compute)
+    if not spreads:
+        ways = {"ddp": ways["ddp"]}
     return ClusterLook(processes=num_processes, link=link.source, ways=ways)
 
 
-def _layer_gib(setting: Setting) -> float:
-    """Weights and adapters of a layer."""
-    one, two = (weight_bytes(build(setting.at_depth(depth))) for depth in (1, 2))
-    return (two - one) / GIB
+def _can_be_spread(setting: Setting) -> bool:
+    """Whether weights may lie on several processes: those of plain LoRA on a whole base may."""
+    train = setting.train
+    plain = train.method == "lora" and not (train.lora.use_dora or train.lora.changes_base)
+    return plain and setting.bits is None
+
+
+def _layer_gib(adapted: Any) -> float:
+    """Weights and adapters of a layer, on average."""
+    _, layers = layers_of(adapted)
+    return sum(map(weight_bytes, layers)) / len(layers) / GIB

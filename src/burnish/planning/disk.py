@@ -10,13 +10,13 @@ from burnish.planning.memory import OPTIMIZER_BYTES
 from burnish.planning.shape import empty_model, num_parameters, quantizable
 from burnish.recipe import Recipe
 
-_WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
-
 BYTES_PER_TOKEN = 16
 """A prepared token: id and label in 32 bits each, and its text, twice in part."""
 
 
-def disk_bytes(recipe: Recipe, config: Any, *, num_trained: int, num_tokens: int) -> dict[str, int]:
+def disk_bytes(
+    recipe: Recipe, config: Any, *, num_trained: int, num_tokens: int, num_checkpoints: int
+) -> dict[str, int]:
     """Bytes of prepared rows, checkpoints, merged and quantized model.
 
     Args:
@@ -24,12 +24,13 @@ def disk_bytes(recipe: Recipe, config: Any, *, num_trained: int, num_tokens: int
         config: the model's configuration.
         num_trained: weights of the adapter.
         num_tokens: tokens of all rows.
+        num_checkpoints: how many are written in all.
     """
     model = empty_model(config, torch.float32)
     state = 4 + OPTIMIZER_BYTES[recipe.train.optim]
     keep = recipe.train.save_total_limit
-    # One more lies there while it is written; without a limit, say so by one per epoch.
-    copies = (keep if keep is not None else -(-recipe.train.num_train_epochs // 1)) + 1
+    # One more lies there while it is written.
+    copies = (num_checkpoints if keep is None else min(keep, num_checkpoints)) + 1
     return {
         "prepared rows": num_tokens * BYTES_PER_TOKEN,
         "checkpoints and adapter": int(num_trained * (state * copies + 4)),
@@ -39,8 +40,9 @@ def disk_bytes(recipe: Recipe, config: Any, *, num_trained: int, num_tokens: int
 
 
 def _merged_width(recipe: Recipe, config: Any) -> int:
-    own = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
-    return _WIDTHS[own if recipe.merge.dtype == "auto" else recipe.merge.dtype]
+    own = getattr(config, "dtype", None) or torch.float32
+    kind = own if recipe.merge.dtype == "auto" else getattr(torch, recipe.merge.dtype)
+    return int(kind.itemsize)
 
 
 def _quantized(recipe: Recipe, model: Any) -> int:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
-from burnish.errors import DataError
+from burnish.errors import DataError, RecipeError
+from burnish.planning.loops import Device
 from burnish.planning.outlook import Outlook, percentile_length, with_settings
 from burnish.planning.rows import Rows
 from burnish.planning.shape import empty_model, num_parameters, shallow
@@ -20,7 +22,15 @@ SHARES = (0.99, 0.95, 0.9, 0.75, 0.5)
 """Shares of the rows that a lower max_length would leave whole."""
 
 
-def fixes(recipe: Recipe, rows: Rows, check: Check, smaller: Iterable[Changes]) -> list[str]:
+def fixes(
+    recipe: Recipe,
+    rows: Rows,
+    check: Check,
+    smaller: Iterable[Changes],
+    *,
+    is_quantized: bool = False,
+    device: Device = "cpu",
+) -> list[str]:
     """Lines to paste, each of which makes the recipe fit; several changes at once come last.
 
     Args:
@@ -28,17 +38,37 @@ def fixes(recipe: Recipe, rows: Rows, check: Check, smaller: Iterable[Changes]) 
         rows: its rows.
         check: the outlook of a changed recipe.
         smaller: the loop's settings for fewer tokens at a time, from `Loop.smaller`.
+        is_quantized: whether the base's files are, so that no other width can be asked for.
+        device: where it does not fit.
     """
-    kinds = [list(smaller), _checkpointing(recipe), _widths(recipe), _lengths(recipe, rows)]
-    tried = (_first_that_fits(recipe, kind, check) for kind in kinds)
+    candidates = [
+        list(smaller),
+        _checkpointing(recipe),
+        _offloading(recipe, device),
+        [] if is_quantized else _widths(recipe),
+        _lengths(recipe, rows),
+    ]
+    kinds = [[each for each in kind if _makes_sense(recipe, each)] for kind in candidates]
+    tried = (_first_that_fits(recipe, rows, kind, check) for kind in kinds)
     found = [line for line in tried if line]
     if found:
         return found
-    line = _first_that_fits(recipe, _together(kinds), check)
+    line = _first_that_fits(recipe, rows, _together(kinds), check)
     return [line] if line else []
 
 
-def _first_that_fits(recipe: Recipe, candidates: Iterable[Changes], check: Check) -> str | None:
+def _makes_sense(recipe: Recipe, changes: Changes) -> bool:
+    """Whether the recipe may have these changes: method full has no 8 bits, for example."""
+    try:
+        with_settings(recipe, changes)
+    except ValidationError:
+        return False
+    return True
+
+
+def _first_that_fits(
+    recipe: Recipe, rows: Rows, candidates: Iterable[Changes], check: Check
+) -> str | None:
     """The first of a row of ever greater changes that fits, as a line."""
     for changes in candidates:
         try:
@@ -46,17 +76,23 @@ def _first_that_fits(recipe: Recipe, candidates: Iterable[Changes], check: Check
         except DataError:  # no row would be left
             return None
         if seen.fits:
-            return _line(changes, seen)
+            return _line(changes, seen, rows)
     return None
 
 
-def _line(changes: Changes, seen: Outlook) -> str:
+def _line(changes: Changes, seen: Outlook, rows: Rows) -> str:
     settings = " ".join(f"--set {name}={_yaml(value)}" for name, value in changes.items())
     text = f"{settings}  # {seen.memory.peak:.1f} GiB"
     if "prepare.max_length" in changes:
-        text += f", {seen.num_cut:,} answers are cut"
+        num_lost = len(rows.lengths) - len(seen.lengths)
+        if seen.num_cut or not num_lost:
+            text += f", {seen.num_cut:,} answers are cut"
+        if num_lost:
+            text += f", {num_lost:,} of {len(rows.lengths):,} rows are left out"
     if "train.gradient_checkpointing" in changes:
         text += f", {seen.memory.recomputed_layers} layers recompute"
+    if "train.activation_offloading" in changes:
+        text += f", and {seen.memory.offloaded:.1f} GiB of the CPU's"
     return text
 
 
@@ -69,6 +105,12 @@ def _checkpointing(recipe: Recipe) -> list[Changes]:
     wanted = recipe.train.gradient_checkpointing
     automatic = wanted == "auto" or wanted is True
     return [] if automatic else [{"train.gradient_checkpointing": "auto"}]
+
+
+def _offloading(recipe: Recipe, device: Device) -> list[Changes]:
+    if device == "cpu" or recipe.train.activation_offloading:
+        return []
+    return [{"train.activation_offloading": True}]
 
 
 def _widths(recipe: Recipe) -> list[Changes]:
@@ -107,7 +149,10 @@ def smaller_model(config: Any, check: Callable[[Any], Outlook]) -> str | None:
     while depth > 1:
         depth //= 2
         shape = shallow(config, depth)
-        seen = check(shape)
+        try:
+            seen = check(shape)
+        except RecipeError:  # what learns is named by layers that are no more
+            return None
         if seen.fits:
             weights = num_parameters(empty_model(shape, torch.float32))
             return (

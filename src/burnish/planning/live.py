@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -60,3 +62,45 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._seen.discard(key)
         self.live -= size
         self._wide -= wide
+
+
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+class _Block:
+    """What a host remembers of data that it did not keep."""
+
+    numel: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+class HostBytes:
+    """Stands for the pinned memory that activations go to, and counts what it would hold.
+
+    A block of pinned memory is as large as the next power of two (ATen, CachingHostAllocator.h).
+
+    Attributes:
+        live: bytes held now.
+        peak: the most bytes held at once.
+    """
+
+    def __init__(self) -> None:
+        self.live = self.peak = 0
+
+    def store(self, data: Tensor) -> _Block:
+        """Counts data [n]; it counts until what is returned is gone."""
+        size = 1 << (data.nbytes - 1).bit_length()
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        block = _Block(data.numel(), data.dtype, data.device)
+        weakref.finalize(block, self._free, size)
+        return block
+
+    def settle(self, kept: _Block) -> None:
+        """Nothing is on its way."""
+
+    def load(self, kept: _Block) -> Tensor:
+        """As much as was stored [n], with anything in it."""
+        return torch.empty(kept.numel, dtype=kept.dtype, device=kept.device)
+
+    def _free(self, size: int) -> None:
+        self.live -= size

@@ -8,14 +8,16 @@ fake tensors for its memory, and on real ones for its time. The trainer's loop i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from burnish.errors import RecipeError
 from burnish.planning.batches import Batch, MicroBatches, Record
-from burnish.recipe import Recipe
+from burnish.recipe import Recipe, TrainSection
 
 Device = Literal["cpu", "cuda"]
 
@@ -42,6 +44,8 @@ class Loop:
         bucket: how many numbers of gradients are summed over processes at a time.
         smaller: settings that put ever fewer tokens to work at a time, and change nothing else.
         forget: empties the loop's caches, in which tensors must not outlive a trace.
+        elsewhere: a host (`live.HostBytes`) and a model -> a context in which what the forward pass
+            saves goes to the host; None where it stays on the device.
     """
 
     name: str
@@ -54,8 +58,27 @@ class Loop:
     bucket: int = field(compare=False)
     smaller: tuple[dict[str, Any], ...] = field(default=(), compare=False)
     forget: Callable[[], None] = field(default=_nothing, compare=False)
+    elsewhere: Callable[[Any, Any], AbstractContextManager[None]] | None = None
 
 
 LoopOf = Callable[[Recipe, Any, Device, int], Loop]
 """A recipe, a model's configuration, a device, and how many processes share the work -> the loop
 that would train it there."""
+
+
+def check_offloading(train: TrainSection, device: str) -> None:
+    """Refuses to move activations into CPU memory where no GPU holds them.
+
+    Args:
+        train: the recipe's section.
+        device: the kind of device to train on, as torch calls it.
+
+    Raises:
+        RecipeError: it is no CUDA GPU.
+    """
+    if train.activation_offloading and device != "cuda":
+        raise RecipeError(
+            "train.activation_offloading",
+            f"it moves activations from a GPU's memory to the CPU's, and this run is on {device}.",
+            "Set activation_offloading: false; train.gradient_checkpointing saves memory anywhere.",
+        )

@@ -13,6 +13,8 @@ On a GPU (not checked on one yet), as memory that the driver counts:
     peak = context + workspace + weights + adapters + gradients + optimizer
            + (activations + logits) x (1 + 5 % that the caching allocator rounds and scatters)
 
+where activations that are offloaded are not counted: they lie in memory of the CPU.
+
 Adapter, gradient and AdamW's two moments are float32: 4 + 4 + 8 bytes a trained weight. Activations
 and logits come from `step.step_bytes`. A file of weights stays mapped, and its pages count, as long
 as one tensor is used from it as it lies there: always in the file's own type, and with a quantized
@@ -82,17 +84,20 @@ class Place:
         device: a CPU, or a CUDA GPU.
         libraries_gib: what a process takes that has loaded the libraries and nothing else.
         room_gib: what it may take in all; None where nobody knows.
+        host_gib: what may be offloaded into the CPU's memory; None where nobody knows.
     """
 
     device: Device
     libraries_gib: float
     room_gib: float | None = None
+    host_gib: float | None = None
 
 
 class Memory(BaseModel):
     """GiB by part at the worst moment of training on a device, and their sum.
 
-    Where loading takes more than that sum, `peak` is what loading takes.
+    Where loading takes more than that sum, `peak` is what loading takes. `offloaded` is beside it,
+    in pinned memory of the CPU.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -108,6 +113,7 @@ class Memory(BaseModel):
     peak: float
     worst_moment: Moment
     recomputed_layers: int
+    offloaded: float = 0.0
 
 
 ROOM: dict[Device, float] = {"cpu": 0.9, "cuda": 0.95}
@@ -149,8 +155,11 @@ def memory(
         return once * (training.lanes * scattered / GIB)
 
     wanted = recipe.train.gradient_checkpointing
-    recomputed = num_recomputed(wanted, setting.depth, lambda n: step(n).total, room)
+    recomputed = num_recomputed(
+        wanted, setting.depth, lambda n: needed(step(n), room, place.host_gib), room
+    )
     worst, moment = step(recomputed), _TRAINING
+    offloaded = worst.offloaded / scattered  # pinned memory is scattered by no allocator of a GPU
     if validation is not None:
         scored = evaluation_bytes(setting, validation.worst, loop)
         scored = scored * (validation.lanes * scattered / GIB)
@@ -168,7 +177,25 @@ def memory(
         peak=peak,
         worst_moment=moment,
         recomputed_layers=recomputed,
+        offloaded=offloaded,
     )
+
+
+LEAST_HOST_GIB = 0.1
+"""Room for what is offloaded, where the CPU's memory is as good as full."""
+
+
+def needed(step: Transient, room: float | None, host: float | None) -> float:
+    """What a step takes of the room on its device, or as large a part as it takes of the host's.
+
+    Args:
+        step: the step, in any unit.
+        room: on the device, in the same unit; None where nobody knows.
+        host: what may be offloaded, likewise.
+    """
+    if room is None or host is None:
+        return step.total
+    return max(step.total, room * step.offloaded / host)
 
 
 _LOADING: Moment = "loading"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,8 +54,9 @@ class Outlook:
     @property
     def fits(self) -> bool:
         """Whether it fits into the memory that there is."""
-        room = self.place.room_gib
-        return room is None or self.memory.peak <= room
+        room, host = self.place.room_gib, self.place.host_gib
+        goes_elsewhere = host is None or self.memory.offloaded <= host
+        return goes_elsewhere and (room is None or self.memory.peak <= room)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -72,7 +74,7 @@ class Outlook:
         train = self.recipe.train
         if train.max_steps > 0:
             return train.max_steps
-        return max(round(self.steps_per_epoch * train.num_train_epochs), 1)
+        return math.ceil(self.steps_per_epoch * train.num_train_epochs)  # as the trainer counts
 
     @property
     def num_evaluations(self) -> int:
@@ -81,8 +83,21 @@ class Outlook:
         if self.validation is None:
             return 0
         if train.eval_strategy == "steps":
-            return self.num_steps // (train.eval_steps or train.logging_steps)
-        return -(-self.num_steps // self.steps_per_epoch)
+            return self._times_every(train.eval_steps or train.logging_steps)
+        return self._times_every(self.steps_per_epoch)
+
+    @property
+    def num_checkpoints(self) -> int:
+        """How often a checkpoint is written."""
+        train = self.recipe.train
+        if train.save_strategy == "no":
+            return 0
+        by_steps = train.save_strategy == "steps"
+        return self._times_every(train.save_steps if by_steps else self.steps_per_epoch)
+
+    def _times_every(self, steps: int) -> int:
+        """How often something is done every so many steps, and behind the last one."""
+        return -(-self.num_steps // steps)
 
 
 def outlook(recipe: Recipe, config: Any, rows: Rows, place: Place, loop: Loop) -> Outlook:

@@ -14,22 +14,23 @@ import torch
 
 from burnish.conversation import Conversation
 from burnish.errors import BurnishError, ModelError
-from burnish.models.lora import base_of
+from burnish.models.loading import check_causal
 from burnish.models.names import find_model
+from burnish.models.prequantized import quantization_of
 from burnish.planning.cluster import Link, cluster_look
 from burnish.planning.disk import disk_bytes
 from burnish.planning.fixes import fixes, smaller_model
 from burnish.planning.link import measured_link
-from burnish.planning.loops import Device, LoopOf
+from burnish.planning.loops import Device, LoopOf, check_offloading
 from burnish.planning.machine import GIB, available_gib
-from burnish.planning.memory import ROOM, Place
+from burnish.planning.memory import LEAST_HOST_GIB, ROOM, Place
 from burnish.planning.outlook import Outlook, outlook
 from burnish.planning.report import ClusterLook, DataLook, MemoryLook, ModelLook, PlanReport
 from burnish.planning.rows import Rows, prepared_rows, rendered_rows
-from burnish.planning.shape import num_active, num_experts, read_shape
+from burnish.planning.shape import empty_model, num_active, num_experts, read_shape
 from burnish.planning.shape import num_parameters as count
 from burnish.planning.step import build
-from burnish.planning.step_time import Pace, Work, work_of
+from burnish.planning.step_time import Pace, Passes, passes_of
 from burnish.planning.timing import measured_pace, time_look
 from burnish.progress import say
 from burnish.recipe import Recipe
@@ -83,9 +84,12 @@ def plan(
         DataError: there is no row to train on.
     """
     folder = _config_folder(recipe, target)
+    check_causal(folder, trust_remote_code=recipe.model.trust_remote_code)
     config = read_shape(folder, trust_remote_code=recipe.model.trust_remote_code)
+    quantized = quantization_of(folder)
     rows = _rows(recipe, run, folder, is_prepared=is_prepared)
     device, *_ = places = _places(target)
+    check_offloading(recipe.train, device)
 
     def look(
         changed: Recipe, *, on: Device = device, shape: Any = config, num_processes: int = 1
@@ -96,17 +100,17 @@ def plan(
     seen = {name: look(recipe, on=name) for name in places}
     here = seen[device]
     adapted = build(here.setting)
-    pace, work = _pace(here, target, folder, adapted)
+    pace, passes = _pace(here, target, folder, adapted)
     return PlanReport(
-        model=_model(recipe, target, adapted),
+        model=_model(here, target, _num_trained(adapted)),
         data=_data(rows, here),
         memory_gib={name: _memory(outlook_) for name, outlook_ in seen.items()},
-        time=time_look(here, pace, work, target.price_per_hour) if pace else None,
+        time=time_look(here, pace, passes, target.price_per_hour) if pace else None,
         cluster=_cluster(target, look, recipe, pace),
-        disk_gib=_disk(recipe, config, _num_trained(adapted), rows),
+        disk_gib=_disk(here, config, _num_trained(adapted), rows),
         fits=here.fits,
-        changes_that_fit=[] if here.fits else _changes(here, rows, look, config),
-        notes=_notes(recipe, config, rows, target, pace),
+        changes_that_fit=[] if here.fits else _changes(here, rows, look, quantized),
+        notes=_notes(here, rows, target, pace, quantized),
     )
 
 
@@ -115,10 +119,11 @@ def _config_folder(recipe: Recipe, target: Target) -> Path:
     if chosen is None:
         return find_model(recipe.model, weights=False)
     folder = chosen if chosen.is_dir() else chosen.parent
-    if not (folder / "config.json").is_file() or (chosen != folder and not chosen.is_file()):
+    if not (folder / "config.json").is_file() or chosen not in (folder, folder / "config.json"):
+        other = "this file has another name, which nobody would look for."
         raise ModelError(
             str(chosen),
-            "there is no config.json here.",
+            other if chosen.is_file() else "there is no config.json here.",
             "Name a config.json of Hugging Face's layout, or its folder.",
         )
     return folder
@@ -140,12 +145,14 @@ def _rows(recipe: Recipe, run: RunDir, folder: Path, *, is_prepared: bool) -> Ro
 def _places(target: Target) -> dict[Device, Place]:
     """Where to plan for, and first where it is meant to take place."""
     libraries = _libraries_gib()
-    cpu = Place("cpu", libraries, ROOM["cpu"] * available_gib())
+    own = ROOM["cpu"] * available_gib()
+    cpu = Place("cpu", libraries, own)
     if target.gpu_gib is not None:
         gpu = Place("cuda", libraries, ROOM["cuda"] * target.gpu_gib)
     elif torch.cuda.is_available():
         free = torch.cuda.mem_get_info()[0] / GIB
-        gpu = Place("cuda", libraries, ROOM["cuda"] * free)
+        host = max(own - libraries, LEAST_HOST_GIB)
+        gpu = Place("cuda", libraries, ROOM["cuda"] * free, host)
     else:
         return {"cpu": cpu, "cuda": Place("cuda", libraries)}
     return {"cuda": gpu, "cpu": cpu}
@@ -158,14 +165,14 @@ def _libraries_gib() -> float:
     return int(done.stdout.split()[-1]) / GIB
 
 
-def _pace(here: Outlook, target: Target, folder: Path, adapted: Any) -> tuple[Pace | None, Work]:
-    """How fast this machine is, if it is the one that is planned for, and what a token costs."""
-    work = work_of(adapted, num_recomputed=here.memory.recomputed_layers)
+def _pace(here: Outlook, target: Target, folder: Path, adapted: Any) -> tuple[Pace | None, Passes]:
+    """How fast this machine is, if it is the one that is planned for, and what rows cost."""
+    passes = passes_of(adapted, num_recomputed=here.memory.recomputed_layers)
     if target.gpu_gib is not None and not torch.cuda.is_available():
-        return None, work
+        return None, passes
     whole = any(folder.glob("*.safetensors")) and target.model_config is None
     may_run = target.calibrate and whole and here.fits
-    return measured_pace(here, folder, work, run=may_run), work
+    return measured_pace(here, folder, passes, run=may_run), passes
 
 
 def _cluster(target: Target, look: Look, recipe: Recipe, pace: Pace | None) -> ClusterLook | None:
@@ -177,20 +184,27 @@ def _cluster(target: Target, look: Look, recipe: Recipe, pace: Pace | None) -> C
     return cluster_look(part, target.num_processes, link, pace)
 
 
-def _changes(here: Outlook, rows: Rows, look: Look, config: Any) -> list[str]:
-    found = fixes(here.recipe, rows, look, here.loop.smaller)
-    shape = smaller_model(config, lambda shape: look(here.recipe, shape=shape))
+def _changes(here: Outlook, rows: Rows, look: Look, quantized: str | None) -> list[str]:
+    found = fixes(
+        here.recipe,
+        rows,
+        look,
+        here.loop.smaller,
+        is_quantized=quantized is not None,
+        device=here.place.device,
+    )
+    shape = smaller_model(here.setting.config, lambda shape: look(here.recipe, shape=shape))
     return [*found, shape] if shape else found
 
 
-def _model(recipe: Recipe, target: Target, adapted: Any) -> ModelLook:
-    trained, is_adapter = _num_trained(adapted), recipe.train.method == "lora"
+def _model(seen: Outlook, target: Target, num_trained: int) -> ModelLook:
+    base = empty_model(seen.setting.config, torch.float32)
     return ModelLook(
-        name=str(target.model_config or recipe.model.name_or_path),
-        layers=adapted.config.get_text_config().num_hidden_layers,
-        weights=count(adapted) - (trained if is_adapter else 0),
-        weights_per_token=num_active(base_of(adapted)) - (trained if is_adapter else 0),
-        trained_weights=trained,
+        name=str(target.model_config or seen.recipe.model.name_or_path),
+        layers=seen.setting.depth,
+        weights=count(base),
+        weights_per_token=num_active(base),
+        trained_weights=num_trained,
     )
 
 
@@ -221,19 +235,26 @@ def _memory(seen: Outlook) -> MemoryLook:
     )
 
 
-def _disk(recipe: Recipe, config: Any, trained: int, rows: Rows) -> dict[str, float]:
-    num_tokens = int(rows.lengths.sum() + rows.held_lengths.sum())
-    sizes = disk_bytes(recipe, config, num_trained=trained, num_tokens=num_tokens)
+def _disk(seen: Outlook, config: Any, trained: int, rows: Rows) -> dict[str, float]:
+    sizes = disk_bytes(
+        seen.recipe,
+        config,
+        num_trained=trained,
+        num_tokens=int(rows.lengths.sum() + rows.held_lengths.sum()),
+        num_checkpoints=seen.num_checkpoints,
+    )
     found = {name: round(size / GIB, 3) for name, size in sizes.items()}
     free = shutil.disk_usage(Path.cwd()).free / GIB
     return {**found, "all": round(sum(sizes.values()) / GIB, 3), "free here": round(free, 1)}
 
 
-def _notes(recipe: Recipe, config: Any, rows: Rows, target: Target, pace: Pace | None) -> list[str]:
+def _notes(
+    seen: Outlook, rows: Rows, target: Target, pace: Pace | None, quantized: str | None
+) -> list[str]:
     notes = []
     if rows.estimated:
         notes.append("counts of rows and tokens are estimates until prepare has been run")
-    if num_experts(config.get_text_config()):
+    if num_experts(seen.setting.config.get_text_config()):
         notes.append("a mixture of experts: weights per token and memory are approximate")
     if target.gpu_gib is not None:
         notes.append("memory on a GPU is by a formula that was not checked on this one")
@@ -241,6 +262,10 @@ def _notes(recipe: Recipe, config: Any, rows: Rows, target: Target, pace: Pace |
             notes.append("no time is given for a GPU that is not here")
     elif pace is None:
         notes.append("no time is given for a quantized base that was not run")
-    if recipe.merge.dtype != "float32":
+    if quantized:
+        notes.append(
+            f"the base is quantized by {quantized}: its weights count as if they were whole"
+        )
+    if seen.recipe.merge.dtype != "float32":
         notes.append("merging needs the whole base in float32 in memory: 4 bytes a weight")
     return notes

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from burnish.errors import MissingExtraError, ModelError
+from burnish.errors import MissingExtraError, ModelError, first_line
 from burnish.models.lora import lora_config
 from burnish.recipe import LoraSettings
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _EXPERTS = ("num_experts_per_tok", "moe_topk", "num_experts_per_token")
 """What configurations call the number of experts that a token passes through."""
 
+_OF_VALUES = (ValueError, TypeError, AttributeError, ArithmeticError)
+"""What transformers raises where a value of a configuration is of the wrong kind or size."""
+
 
 def read_shape(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """The configuration (PreTrainedConfig) in a folder; weights and tokenizer are not needed.
@@ -30,17 +33,37 @@ def read_shape(folder: Path, *, trust_remote_code: bool = False) -> Any:
         ModelError: transformers does not know the architecture, or config.json is broken.
     """
     try:
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
     except ImportError:
         raise MissingExtraError("transformers", "train") from None
     try:
-        return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+        problem = _wrong_number(config.get_text_config())
+    except (OSError, KeyError, StrictDataclassError, *_OF_VALUES) as error:
+        # A validator says in its first line which field it is, and in the next what is wrong there.
+        told = " ".join(str(error).split())
+        problem = told if isinstance(error, StrictDataclassError) else first_line(error)
+    if problem:
         raise ModelError(
             str(folder),
-            f"its config.json can't be used: {str(error).strip().splitlines()[0]}",
+            f"its config.json can't be used: {problem.rstrip('.')}.",
             "Check the file; a new architecture may need a newer transformers.",
-        ) from None
+        )
+    return config
+
+
+def _wrong_number(config: Any) -> str | None:
+    """Which of the numbers that a shape is made of can't be."""
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    for name in names:
+        number = getattr(config, name, None)
+        if isinstance(number, int) and number < 1:
+            return f"{name} is {number}"
+    chosen, experts = _num_chosen(config), num_experts(config)
+    if chosen and experts and chosen > experts:
+        return f"a token goes through {chosen} experts of {experts}"
+    return None
 
 
 def empty_model(config: Any, dtype: torch.dtype) -> Any:
@@ -56,10 +79,10 @@ def empty_model(config: Any, dtype: torch.dtype) -> Any:
         with torch.device("meta"):
             # A copy, because transformers writes the type into the configuration it is given.
             return AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=dtype)
-    except ValueError as error:
+    except (RuntimeError, *_OF_VALUES) as error:
         raise ModelError(
             config.model_type,
-            f"no causal language model can be built: {str(error).strip().splitlines()[0]}",
+            f"no causal language model can be built: {first_line(error)}.",
             "Choose a model whose architecture ends in ForCausalLM.",
         ) from None
 
@@ -77,9 +100,10 @@ def shallow(config: Any, num_layers: int) -> Any:
     """The configuration with only the first so many layers."""
     shorter = copy.deepcopy(config)
     text = shorter.get_text_config()
-    text.num_hidden_layers = num_layers
-    if getattr(text, "layer_types", None):
-        text.layer_types = text.layer_types[:num_layers]
+    depth, text.num_hidden_layers = text.num_hidden_layers, num_layers
+    for name, value in list(vars(text).items()):
+        if "layer" in name and isinstance(value, list) and len(value) == depth:
+            setattr(text, name, value[:num_layers])
     return shorter
 
 
@@ -103,14 +127,19 @@ def num_active(model: Any) -> int:
 
     Approximate there: a token is counted with so many experts as the configuration says.
     """
-    config = model.config.get_text_config()
-    chosen: int | None = next((n for name in _EXPERTS if (n := getattr(config, name, None))), None)
-    experts = [p for name, p in model.named_parameters() if ".experts." in name]
-    if not chosen or not experts:
-        return num_parameters(model)
-    total = max(num_experts(config), 1)
-    resting = sum(p.numel() for p in experts) * (1 - chosen / total)
-    return num_parameters(model) - math.ceil(float(resting))
+    experts = sum(int(p.numel()) for name, p in model.named_parameters() if ".experts." in name)
+    resting = experts * (1 - share_of_tokens(model.config.get_text_config()))
+    return num_parameters(model) - math.ceil(resting)
+
+
+def share_of_tokens(config: Any) -> float:
+    """The share of the tokens that an expert sees, on average; 1 where there are none."""
+    chosen, total = _num_chosen(config), num_experts(config)
+    return chosen / total if chosen and total else 1.0
+
+
+def _num_chosen(config: Any) -> int:
+    return next((int(n) for name in _EXPERTS if (n := getattr(config, name, None))), 0)
 
 
 def num_experts(config: Any) -> int:

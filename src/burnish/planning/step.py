@@ -33,7 +33,7 @@ from burnish.models.lora import base_of
 from burnish.models.trainable import held_in, make_trainable
 from burnish.planning.batches import Batch
 from burnish.planning.experts import shapes_of_grouped_products
-from burnish.planning.live import LiveBytes
+from burnish.planning.live import HostBytes, LiveBytes
 from burnish.planning.loops import Loop
 from burnish.planning.quantized import quantize_shape
 from burnish.planning.shape import empty_model, shallow
@@ -77,15 +77,27 @@ class Setting:
         """Layers of the models that are run: two shallow ones, or all of them.
 
         With method freeze the last layers differ from those before, which are told apart if both
-        models have all of the learning ones. Parts that are named by layer need every layer.
+        models have all of the learning ones; likewise the dense layers that some mixtures of
+        experts begin with. Parts that are named by layer need every layer.
         """
-        learning = self.train.freeze_trainable_layers
+        learning: Any = self.train.freeze_trainable_layers
         if self.train.method != "freeze":
             learning = 0
-        elif not isinstance(learning, int):
+        if not isinstance(learning, int) or self._names_layers:
             return (self.depth,)
-        first = max(FEWEST, learning)
+        dense = getattr(self.config.get_text_config(), "first_k_dense_replace", None) or 0
+        first = max(FEWEST, learning, dense + 1)
         return (first, first + APART) if self.depth > first + APART else (self.depth,)
+
+    @property
+    def _names_layers(self) -> bool:
+        """Whether adapters go to single layers: by their numbers, or by a pattern that may."""
+        targets = self.train.lora.target_modules
+        if self.train.method != "lora" or targets == "all-linear":
+            return False
+        if isinstance(targets, str):
+            return True
+        return any(part.isdigit() for name in targets for part in name.split("."))
 
     def at_depth(self, num_layers: int) -> Setting:
         """The same with the first so many layers."""
@@ -99,24 +111,30 @@ class Transient:
     Attributes:
         activations: what the forward pass keeps, and what the backward pass makes.
         logits: of that, what is as wide as the vocabulary.
+        offloaded: what is in CPU memory instead when the forward pass ends.
     """
 
     activations: float
     logits: float
+    offloaded: float = 0.0
 
     @property
     def total(self) -> float:
-        """Both together."""
+        """What is on the device."""
         return self.activations + self.logits
 
     def __add__(self, other: Transient) -> Transient:
-        return Transient(self.activations + other.activations, self.logits + other.logits)
+        return Transient(
+            self.activations + other.activations,
+            self.logits + other.logits,
+            self.offloaded + other.offloaded,
+        )
 
     def __sub__(self, other: Transient) -> Transient:
         return self + other * -1
 
     def __mul__(self, factor: float) -> Transient:
-        return Transient(self.activations * factor, self.logits * factor)
+        return Transient(self.activations * factor, self.logits * factor, self.offloaded * factor)
 
 
 def step_bytes(setting: Setting, batch: Batch, loop: Loop, num_recomputed: int = 0) -> Transient:
@@ -139,7 +157,8 @@ def step_bytes(setting: Setting, batch: Batch, loop: Loop, num_recomputed: int =
         return spared
     going_back = whole + (its_input - layer) * num_recomputed
     going_forth_again = spared + its_input * (num_recomputed - depth)
-    return max(going_back, going_forth_again, key=lambda moment: moment.total)
+    worst = max(going_back, going_forth_again, key=lambda moment: moment.total)
+    return dataclasses.replace(worst, offloaded=going_back.offloaded)
 
 
 def evaluation_bytes(setting: Setting, batch: Batch, loop: Loop) -> Transient:
@@ -203,6 +222,7 @@ def _by_depth(
 @lru_cache(maxsize=256)
 def _traced(setting: Setting, batch: Batch, loop: Loop, num_recomputed: int, run: Run) -> Transient:
     model = build(setting)
+    host = HostBytes()
     loop.forget()
     try:
         with FakeTensorMode(), shapes_of_grouped_products():
@@ -210,10 +230,25 @@ def _traced(setting: Setting, batch: Batch, loop: Loop, num_recomputed: int, run
             live = LiveBytes(tensors, width=int(setting.config.get_text_config().vocab_size))
             with live:
                 loss = loop.loss(model, batch, num_recomputed)
-                run(loss)
+                run(_elsewhere(loss, loop, host, model))
     finally:
         loop.forget()
-    return Transient(live.peak - live.peak_wide, live.peak_wide)
+    return Transient(live.peak - live.peak_wide, live.peak_wide, host.peak)
+
+
+def _elsewhere(
+    loss: Callable[[], Tensor], loop: Loop, host: HostBytes, model: Any
+) -> Callable[[], Tensor]:
+    """The loss with what it saves on a host, where the loop does so."""
+    if loop.elsewhere is None:
+        return loss
+    context = loop.elsewhere(host, model)
+
+    def saving() -> Tensor:
+        with context:
+            return loss()
+
+    return saving
 
 
 def _materialize(model: Any) -> list[Tensor]:

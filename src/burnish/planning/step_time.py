@@ -1,11 +1,7 @@
 """How long training takes: a line through a few rows that are run, or a matrix product's rate.
 
-Seconds of the rows that are at work together are taken as `fixed + FLOPs / rate`. FLOPs per
-computed token: 2 a frozen weight in the forward pass and 2 in the backward pass (the gradient of
-the input alone), 6 a weight that learns, and attention's two products over the keys that a query
-sees; 4 a weight of the head per supervised token. Layers that recompute go forward once more.
-
-Source: Kaplan et al., "Scaling Laws for Neural Language Models", 2020, section 2.1 (counting).
+Seconds of the rows that are at work together are taken as `fixed + FLOPs / rate`, with FLOPs as
+planning/work.py counts them; layers that recompute go forward once more.
 """
 
 from __future__ import annotations
@@ -22,7 +18,7 @@ from numpy.typing import NDArray
 from burnish.models.lora import base_of
 from burnish.planning.batches import MicroBatches, Record
 from burnish.planning.loops import Loop
-from burnish.planning.shape import num_active
+from burnish.planning.work import Work, work_of
 
 Floats = NDArray[np.floating[Any]]
 
@@ -37,39 +33,31 @@ NUM_REPEATS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """Weights by how often they are used: FLOPs follow from these.
+class Passes:
+    """What rows cost.
 
     Attributes:
-        frozen: weights of the layers that do not learn.
-        learned: weights of the layers that do, adapters among them.
-        head: weights of the head, which sees supervised tokens alone.
-        attention: FLOPs of a query with a key, in all layers.
+        work: what a model multiplies.
         recomputed: share of the layers that go forward twice.
     """
 
-    frozen: float
-    learned: float
-    head: float
-    attention: float
+    work: Work
     recomputed: float = 0.0
 
     def training(self, batches: MicroBatches) -> Floats:
         """FLOPs of each row, forward and backward."""
-        forward = self._forward(batches)
-        backward = batches.lengths * (2 * self.frozen + 4 * self.learned)
-        backward = backward + 2.5 * self.attention * batches.scores
-        head = 4.0 * self.head * batches.supervised
-        total: Floats = (1 + self.recomputed) * forward + backward + head
+        tokens, pairs = batches.lengths, batches.scores
+        once = self.work.flops(tokens=tokens, supervised=batches.supervised, pairs=pairs)
+        again = self.work.forward(tokens=tokens, supervised=0, pairs=pairs)
+        total: Floats = once + self.recomputed * again
         return total
 
     def evaluation(self, batches: MicroBatches) -> Floats:
         """FLOPs of each row of an evaluation."""
-        return self._forward(batches) + 2.0 * self.head * batches.supervised
-
-    def _forward(self, batches: MicroBatches) -> Floats:
-        products: Floats = batches.lengths * 2.0 * (self.frozen + self.learned)
-        return products + self.attention * batches.scores
+        total: Floats = self.work.forward(
+            tokens=batches.lengths, supervised=batches.supervised, pairs=batches.scores
+        )
+        return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +82,17 @@ class Pace:
         return self.fixed * batches.num_waves + batches.whole(flops) / self.rate
 
 
-def work_of(model: Any, *, num_recomputed: int = 0) -> Work:
-    """What a token costs in a model with its adapter, on whatever device."""
-    base = base_of(model)
-    config = base.config.get_text_config()
-    head = base.get_output_embeddings()
-    tables = {id(p): p for p in (head.weight, base.get_input_embeddings().weight)}
-    learned = sum(p.numel() for p in model.parameters() if p.requires_grad and id(p) not in tables)
-    frozen = num_active(base) - learned - sum(p.numel() for p in tables.values())
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    attention = 4.0 * config.num_hidden_layers * config.num_attention_heads * width
-    recomputed = num_recomputed / config.num_hidden_layers
-    return Work(frozen, learned, head.weight.numel(), attention, recomputed)
+def passes_of(model: Any, *, num_recomputed: int = 0) -> Passes:
+    """What rows cost in a model with its adapter, on whatever device."""
+    depth = base_of(model).config.get_text_config().num_hidden_layers
+    return Passes(work_of(model), num_recomputed / depth)
 
 
 def calibrate(
     run: Run,
     records: Sequence[Record],
     num_tokens: int,
-    work: Work,
+    passes: Passes,
     loop: Loop,
 ) -> Pace:
     """The pace of this machine, from a few records that are run.
@@ -121,11 +101,11 @@ def calibrate(
         run: what is timed.
         records: records to choose from.
         num_tokens: about so many are at work at a time in training.
-        work: what a token costs.
+        passes: what rows cost.
         loop: the training loop.
     """
     pieces = [_first(records, round(share * num_tokens)) for share in PIECES]
-    flops = np.array([work.training(loop.rows(piece)).sum() for piece in pieces])
+    flops = np.array([passes.training(loop.rows(piece)).sum() for piece in pieces])
     _timed(run, pieces[0])  # the first pass of a process is slower
     times = np.array([_shortest(run, piece) for piece in pieces])
     fixed, rate = line(flops, times[:, 0])

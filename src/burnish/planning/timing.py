@@ -12,12 +12,12 @@ from burnish.models.trainable import held_in, make_trainable
 from burnish.planning.outlook import Outlook
 from burnish.planning.report import TimeLook
 from burnish.planning.step import build
-from burnish.planning.step_time import Pace, Work, calibrate, estimate
+from burnish.planning.step_time import Pace, Passes, calibrate, estimate
 from burnish.progress import say
 from burnish.recipe import Recipe
 
 
-def measured_pace(seen: Outlook, folder: Path, work: Work, *, run: bool) -> Pace | None:
+def measured_pace(seen: Outlook, folder: Path, passes: Passes, *, run: bool) -> Pace | None:
     """The pace of this machine: from rows of the real model, or from a matrix product's rate.
 
     None for a quantized base that may not be run: what unpacking costs is not known.
@@ -25,7 +25,7 @@ def measured_pace(seen: Outlook, folder: Path, work: Work, *, run: bool) -> Pace
     Args:
         seen: the outlook of a recipe.
         folder: where the model lies.
-        work: what a token costs.
+        passes: what rows cost.
         run: whether rows may be run; the weights must be there.
     """
     set_threads()
@@ -36,7 +36,7 @@ def measured_pace(seen: Outlook, folder: Path, work: Work, *, run: bool) -> Pace
         model = _tuned(recipe, folder, dtype)
         go = seen.loop.run(model, seen.memory.recomputed_layers)
         tokens = seen.training.worst.length * seen.training.lanes
-        return calibrate(go, seen.records, tokens, work, seen.loop)
+        return calibrate(go, seen.records, tokens, passes, seen.loop)
     if recipe.model.load_in_8bit or recipe.model.load_in_4bit:
         return None
     return estimate(build(seen.setting), dtype, seen.loop)
@@ -49,13 +49,13 @@ def _tuned(recipe: Recipe, folder: Path, compute: torch.dtype) -> Any:
     return make_trainable(base, recipe.train, initialize=False).train()
 
 
-def time_look(seen: Outlook, pace: Pace, work: Work, price_per_hour: float | None) -> TimeLook:
+def time_look(seen: Outlook, pace: Pace, passes: Passes, price_per_hour: float | None) -> TimeLook:
     """Seconds of a step, an epoch, all evaluations, and hours and cost of the whole run."""
-    epoch = pace.seconds(seen.training, work.training(seen.training))
+    epoch = pace.seconds(seen.training, passes.training(seen.training))
     step = epoch / seen.steps_per_epoch
     evaluation = 0.0
     if seen.validation is not None:
-        once = pace.seconds(seen.validation, work.evaluation(seen.validation))
+        once = pace.seconds(seen.validation, passes.evaluation(seen.validation))
         evaluation = once * seen.num_evaluations
     hours = (step * seen.num_steps + evaluation) / 3600
     return TimeLook(

@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from burnish.models.memory import is_out_of_memory
+from burnish.models.memory import in_smaller_pieces
 from burnish.progress import track, warn
 from burnish.training.backends import Backend
 from burnish.training.packing import Record, Row, pack, pad_row
@@ -134,7 +135,7 @@ class Accumulation:
                 return self._one_by_one(lanes[0], scale, ahead)
             return self._side_by_side(lanes, scale)
 
-        return self._in_smaller_pieces(work, records)
+        return in_smaller_pieces(work, partial(self._shorten, records))
 
     def loss_sum(self, records: Sequence[Record]) -> float:
         """The summed loss of records, without gradients."""
@@ -145,7 +146,7 @@ class Accumulation:
             shown = track(waves, "validate", total=len(rows), unit="rows", size=len)
             return sum(float(loss) for wave in shown for loss in self._together(self._loss, wave))
 
-        return self._in_smaller_pieces(work, records)
+        return in_smaller_pieces(work, partial(self._shorten, records))
 
     # --- one lane, and several ----------------------------------------------------------------
 
@@ -205,18 +206,6 @@ class Accumulation:
         return self.packing.rows(records, self._backend, lanes=lanes)
 
     # --- out of memory ------------------------------------------------------------------------
-
-    def _in_smaller_pieces(self, work: Callable[[], Result], records: Sequence[Record]) -> Result:
-        """The result of some work on records, which is done again in shorter rows if need be."""
-        while True:
-            try:
-                return work()
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or not self._shorten(records):
-                    raise
-            # Outside the handler, where the error no longer holds on to the tensors of its frames.
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
 
     def _shorten(self, records: Sequence[Record]) -> bool:
         """Halves what is at work at a time; False if a single record is all that is left."""

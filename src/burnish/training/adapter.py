@@ -42,11 +42,18 @@ def add_adapter(
         model = get_peft_model(base, lora_config(settings, new_rows=new_rows))
     except ValueError as error:
         raise _unfit(base, f"{settings.target_modules!r} ({first_line(error)})") from None
+    _sort_targets(model.peft_config["default"])
     _check_rank(model, settings)
     if new_rows:
         # The rows are saved as what they are; PEFT would add the whole embedding, which has grown.
         model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
     return model
+
+
+def _sort_targets(config: Any) -> None:
+    """A set is written in another order by each process; the same run shall give the same file."""
+    if isinstance(config.target_modules, set):
+        config.target_modules = sorted(config.target_modules)
 
 
 def _check_rank(model: Any, settings: LoraSettings) -> None:

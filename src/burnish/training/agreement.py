@@ -34,6 +34,7 @@ WITHOUT_EFFECT = frozenset(
 
 ROUNDING_ONLY = frozenset(
     {
+        "activation_offloading",
         "backend",
         "gradient_checkpointing",
         "model.attn_implementation",
@@ -47,6 +48,10 @@ ROUNDING_ONLY = frozenset(
 """Settings that change no more than the order of sums."""
 
 WEIGHTS = "model.weights"
+
+_FREE_NAMES = frozenset(
+    name for name, field in TrainSection.model_fields.items() if isinstance(field.default, dict)
+)
 
 _WORDS = {
     "data.train": "the training rows",
@@ -113,7 +118,16 @@ def machine(*, dtype: str, backend: str, processes: int, threads: int, device: s
 def differences(then: Agreement, now: Agreement) -> list[str]:
     """In what two agreements differ; a setting that was not yet there had its default."""
     default = _flat(TrainSection().model_dump(mode="json"))
-    return [name for name, value in now.items() if then.get(name, default.get(name)) != value]
+    gone = [name for name in then if name not in now and is_of_free_names(name)]
+    return [name for name in [*now, *gone] if then.get(name, default.get(name)) != now.get(name)]
+
+
+def is_of_free_names(name: str) -> bool:
+    """Whether a name stands in a setting that takes any, such as `optim_args.rank`.
+
+    One that is gone from there was taken out; any other that is gone is a setting of the past.
+    """
+    return name.partition(".")[0] in _FREE_NAMES
 
 
 def tell(name: str, then: Agreement, now: Agreement) -> str:

@@ -35,6 +35,7 @@ def training_arguments(section: TrainSection, output_dir: Path, *, has_validatio
             "z_loss",
             "label_smoothing_factor",
             "gradient_checkpointing",
+            "activation_offloading",
             "warmup_ratio",
             "early_stopping_patience",
             "early_stopping_threshold",

@@ -33,11 +33,13 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
     from burnish.training.health import Health
     from burnish.training.limit import limit_of
     from burnish.training.methods import as_method_computes, computing, keep_start, load_trainable
+    from burnish.training.offloading import offloading
     from burnish.training.optimizers import make_optimizer
     from burnish.training.recomputing import recomputing
     from burnish.training.steps import StepBatches
     from burnish.training.trainer import BurnishTrainer
 
+    steady_heap()
     threads = set_threads()
     dtype = pick_dtype(section.bf16, training=True)
     set_seed(section.seed)
@@ -57,12 +59,15 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
     with computing(section, tuned.device, dtype):
         backend = _backend(tuned, model, section, tried)
     backend = as_method_computes(backend, tuned, section, dtype)
-    (warm_heap if backend.name == "fast" else steady_heap)()
+    if backend.name == "fast":
+        warm_heap()
     _say_backend(backend)
     number = layers_to_recompute(
         model, section, tuned, train_set, backend=backend.name, compute=dtype
     )
     backend = recomputing(backend, tuned, ranks.largest_over_ranks(number))
+    if section.activation_offloading:
+        backend = offloading(backend, tuned)
     if ranks.is_first() and not sharded.is_asked_for():
         reporter.limit = limit_of(tuned, dtype)
     arguments = training_arguments(section, run.checkpoints, has_validation=bool(validation))

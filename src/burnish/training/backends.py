@@ -189,6 +189,7 @@ def _against_fast_path(model: Any, wanted: str) -> str:
 def _difference(model: Any, fast: LlamaLike, probe: Sequence[Record]) -> str:
     """In words, how the fast path differs from the model's own forward; empty if it doesn't."""
     with nudged(model):
-        own = measure(model, PackedModel(model).loss_sum, pack(probe, 2**31, share_prefixes=False))
+        alone = [row for record in probe for row in pack([record], 2**31, share_prefixes=False)]
+        own = measure(model, PackedModel(model).loss_sum, alone)
         other = measure(model, fast.loss_sum, pack(probe, 2**31, share_prefixes=True))
     return difference(own, other, tolerance_of(model))

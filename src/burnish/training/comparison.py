@@ -68,13 +68,18 @@ def nudged(model: Any) -> Iterator[None]:
 
 
 def measure(model: Any, loss_sum: LossSum, rows: Sequence[Row]) -> Measured:
-    """The loss and gradients of rows, computed one way; no gradient stays on the model."""
-    device = device_of(model)
-    total = torch.stack([loss_sum(row.to(device)) for row in rows]).sum()
-    gradients = torch.autograd.grad(
-        total, _learning(model), allow_unused=True, materialize_grads=True
-    )
-    return Measured(float(total.detach()), torch.cat([g.flatten() for g in gradients]))
+    """The loss and gradients of rows, computed one way; no gradient stays on the model.
+
+    One row after another, so that no more is kept than for a row.
+    """
+    device, learning = device_of(model), _learning(model)
+    total, sums = 0.0, [torch.zeros_like(p) for p in learning]
+    for row in rows:
+        loss = loss_sum(row.to(device))
+        gradients = torch.autograd.grad(loss, learning, allow_unused=True, materialize_grads=True)
+        total += float(loss.detach())
+        torch._foreach_add_(sums, gradients)
+    return Measured(total, torch.cat([g.flatten() for g in sums]))
 
 
 def difference(own: Measured, other: Measured, tolerance: float) -> str:

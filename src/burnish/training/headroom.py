@@ -10,11 +10,18 @@ import torch
 from burnish.models.names import find_model
 from burnish.planning.loops import Device
 from burnish.planning.machine import GIB, available_gib, mapped_gib
-from burnish.planning.memory import CUDA_SCATTERED, OPTIMIZER_BYTES, ROOM, setting_of
+from burnish.planning.memory import (
+    CUDA_SCATTERED,
+    LEAST_HOST_GIB,
+    OPTIMIZER_BYTES,
+    ROOM,
+    needed,
+    setting_of,
+)
 from burnish.planning.recomputing import num_recomputed
 from burnish.planning.rows import representative
 from burnish.planning.shape import read_shape
-from burnish.planning.step import bound_bytes, step_bytes
+from burnish.planning.step import Transient, bound_bytes, step_bytes
 from burnish.progress import say, warn
 from burnish.recipe import ModelSection, TrainSection
 from burnish.training import ranks
@@ -58,12 +65,18 @@ def layers_to_recompute(
     rows = loop.training(representative(train_set))
     setting = setting_of(model, section, config, compute)
     scale = rows.lanes / GIB * (1 + CUDA_SCATTERED if device == "cuda" else 1.0)
+    host = max(ROOM["cpu"] * _free_gib("cpu"), LEAST_HOST_GIB)
 
-    def needed(number: int) -> float:
-        return step_bytes(setting, rows.worst, loop, number).total * scale
+    def step(number: int) -> Transient:
+        return step_bytes(setting, rows.worst, loop, number) * scale
 
-    number = num_recomputed("auto", num_layers, needed, room)
-    _say(number, num_layers, needed(number), room)
+    number = num_recomputed("auto", num_layers, lambda n: needed(step(n), room, host), room)
+    _say(number, num_layers, step(number).total, room)
+    if step(number).offloaded > host:
+        warn(
+            f"activations may take {step(number).offloaded:.1f} GiB of the CPU's memory, where "
+            f"{host:.1f} are left; lower train.row_length"
+        )
     return number
 
 

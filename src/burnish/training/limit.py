@@ -1,15 +1,7 @@
 """How fast training could be here: the matrix products of a step over what the device can do.
 
-The work of a step is counted in products alone, each multiply-add as 2 FLOPs:
-
-    2 of every frozen weight a token: y = x Wᵀ, and backward dx = dy W
-    3 of every weight that learns, adapters too: dW = dyᵀ x is the third
-    the head for supervised tokens only
-    attention: q kᵀ and p v; backward the scores again, dv, dp, dq and dk: 7 products over all
-    pairs of a token with one that it sees
-
-What is computed twice to save memory counts once, and what records share counts for each of them:
-it is the work that was useful. Embeddings, norms, softmax and the optimizer count for nothing. The
+The work of a step is counted in products (planning/work.py). What is computed twice to save memory
+counts once, and what records share counts for each of them: it is the work that was useful. The
 share of the limit that this reaches is what the field calls MFU, model FLOPs utilization.
 
 Source: Chowdhery et al. 2022, "PaLM", appendix B (MFU).
@@ -19,12 +11,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from burnish.planning.work import Work, work_of
 
 PROBE_SECONDS = 0.5
 """How long the probe of a device takes, about."""
@@ -57,40 +51,6 @@ with sparsity, half of it. Other cards are measured.
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
-    """A matrix [rows, columns] that a token goes through `uses` times (in all layers alike)."""
-
-    rows: int
-    columns: int
-    uses: float
-    learns: bool = False
-    is_head: bool = False
-
-    def flops(self) -> float:
-        """Of one token, forward and backward."""
-        return (3 if self.learns else 2) * 2.0 * self.rows * self.columns * self.uses
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a training step multiplies.
-
-    Attributes:
-        layers: the matrices.
-        attention_width: heads times their width, summed over the layers.
-    """
-
-    layers: tuple[Layer, ...]
-    attention_width: int
-
-    def flops(self, *, tokens: float, supervised: float, pairs: float) -> float:
-        """FLOPs for so many tokens, so many of them supervised, and pairs in attention."""
-        body = sum(layer.flops() for layer in self.layers if not layer.is_head)
-        head = sum(layer.flops() for layer in self.layers if layer.is_head)
-        return tokens * body + supervised * head + 7 * 2.0 * pairs * self.attention_width
-
-
-@dataclass(frozen=True, slots=True)
 class Limit:
     """The work of a step, and the rate of products that nothing here can pass.
 
@@ -110,7 +70,7 @@ class Limit:
         self, *, tokens: float, supervised: float, pairs: float, seconds: float, cpu: float
     ) -> float:
         """The share of the limit that was reached, in so many seconds of clock and processor."""
-        flops = self.work.flops(tokens=tokens, supervised=supervised, pairs=pairs)
+        flops: float = self.work.flops(tokens=tokens, supervised=supervised, pairs=pairs)
         return flops / max((cpu if self.is_cpu else seconds) * self.rate, 1e-9)
 
 
@@ -148,55 +108,6 @@ def data_sheet(card: str, dtype: torch.dtype) -> tuple[float, str] | None:
         if set(name.split()) <= words:
             return teraflops * 1e12, f"{teraflops:,} TFLOP a second by the data sheet of the {name}"
     return None
-
-
-# --- work -------------------------------------------------------------------------------------
-
-
-def work_of(model: Any) -> Work:
-    """The matrices of a model, quantized ones and experts included, and the width of attention.
-
-    A window in attention is not looked at: every token counts as seeing all before it.
-    """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    config = base.config.get_text_config()
-    head = base.get_output_embeddings()
-    head = getattr(head, "base_layer", head)
-    found: dict[tuple[int, int, bool, bool], float] = defaultdict(float)
-    for name, module in base.named_modules():
-        if "original_module" in name:  # what PEFT keeps beside a copy that learns
-            continue
-        share = _share_of_tokens(config) if ".experts." in f".{name}." else 1.0
-        for rows, columns, count, learns in _matrices(module):
-            found[rows, columns, learns, module is head] += share * count
-    layers = tuple(Layer(r, c, uses, learns, top) for (r, c, learns, top), uses in found.items())
-    heads = getattr(config, "num_attention_heads", 0) or 0
-    width = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
-    return Work(layers, getattr(config, "num_hidden_layers", 0) * heads * width)
-
-
-def _matrices(module: Any) -> Iterator[tuple[int, int, int, bool]]:
-    """Rows, columns, number and whether they learn, of what a module itself multiplies with."""
-    if hasattr(module, "base_layer"):  # an adapter's shell: its parts are modules of their own
-        return
-    own = list(module.parameters(recurse=False))
-    learns = any(p.requires_grad and p.ndim > 1 for p in own)
-    if hasattr(module, "in_features") and hasattr(module, "out_features"):
-        yield module.out_features, module.in_features, 1, learns
-    elif hasattr(module, "nf") and hasattr(module, "nx"):  # GPT-2's Conv1D
-        yield module.nf, module.nx, 1, learns
-    for p in own:
-        if p.ndim == 3 and not isinstance(module, torch.nn.Conv1d):  # experts in one tensor
-            yield p.shape[1], p.shape[2], p.shape[0], p.requires_grad
-
-
-def _share_of_tokens(config: Any) -> float:
-    """The share of the tokens that an expert sees, on average."""
-    from burnish.planning.shape import num_experts
-
-    chosen = getattr(config, "num_experts_per_tok", None)
-    total = num_experts(config)
-    return chosen / total if chosen and total else 1.0
 
 
 # --- rate -------------------------------------------------------------------------------------

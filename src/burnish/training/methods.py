@@ -19,6 +19,7 @@ from burnish.models.lora import base_of
 from burnish.models.new_rows import new_rows
 from burnish.models.prequantized import quantization_of
 from burnish.models.trainable import held_in, make_trainable
+from burnish.planning.loops import check_offloading
 from burnish.progress import warn
 from burnish.recipe import ModelSection, TrainSection, check_method
 from burnish.run_dir import RunDir, replace_folder, write_json
@@ -51,6 +52,7 @@ def check_settings(model: ModelSection, section: TrainSection) -> None:
     except ValueError as error:
         raise RecipeError("recipe", str(error), "") from None
     check_optimizer(section)
+    check_offloading(section, pick_device().type)
     if model.load_in_8bit and section.lora.use_dora and pick_device().type == "cpu":
         raise RecipeError(
             "train.lora.use_dora",
@@ -73,6 +75,12 @@ def _check_spread(section: TrainSection) -> None:
             "train.lora.init_lora_weights",
             f"{section.lora.init_lora_weights} changes weights that FSDP spreads over processes.",
             "Set init_lora_weights: true, or train on one process or with DDP.",
+        )
+    if section.activation_offloading:
+        raise RecipeError(
+            "train.activation_offloading",
+            "weights that are spread over processes can't be told from activations.",
+            "Set activation_offloading: false, or train on one process or with DDP.",
         )
     passed_over = {
         "train.torch_compile": section.torch_compile,

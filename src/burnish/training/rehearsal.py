@@ -20,14 +20,16 @@ from burnish.planning.loops import Device, Loop
 from burnish.planning.memory import setting_of
 from burnish.planning.outlook import dtype_on
 from burnish.planning.step import Setting, build
+from burnish.planning.work import work_of
 from burnish.recipe import ModelSection, Recipe, TrainSection
 from burnish.training import ranks
 from burnish.training.accumulation import Accumulation, Packing, deal_to_lanes
 from burnish.training.backends import Backend
-from burnish.training.limit import data_sheet, measured_rate, work_of
+from burnish.training.limit import data_sheet, measured_rate
 from burnish.training.llama.attention import BLOCK, Segment, forget_masks
 from burnish.training.llama.model import Unfit, read_model
 from burnish.training.methods import computing
+from burnish.training.offloading import offloading, saved_on
 from burnish.training.packed_model import PackedModel
 from burnish.training.packing import Row
 from burnish.training.recomputing import recompute_layers
@@ -65,6 +67,7 @@ def loop_of(
         bucket=ranks.BUCKET,
         smaller=_smaller(train),
         forget=forget_masks,
+        elsewhere=saved_on if train.activation_offloading and on == "cuda" else None,
     )
 
 
@@ -211,6 +214,8 @@ def _runner(
 ) -> Callable[[Sequence[Record]], None]:
     backend = rows.backend(_loss_sum(rows.name, setting, model, num_recomputed))
     learning = [p for p in model.parameters() if p.requires_grad]
+    if rows.train.activation_offloading and learning[0].is_cuda:
+        backend = offloading(backend, model)
     work = Accumulation(backend, rows.packing, learning, learning[0].device, lanes=rows.lanes)
 
     def run(records: Sequence[Record]) -> None:

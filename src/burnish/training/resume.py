@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl
 
-from burnish.errors import TrainingError
+from burnish.errors import TrainingError, first_line
 from burnish.models.memory import is_out_of_memory
 from burnish.progress import warn
 from burnish.recipe import TrainSection
@@ -135,6 +135,10 @@ class ResumingTrainer(SavingTrainer):
         position = Position(**start.record["position"])
         self._tr_loss += position.loss
         self._globalstep_last_logged = position.last_logged
+        self._of_step = {
+            "grad_norm": position.grad_norm,
+            "learning_rate": position.learning_rate,
+        }
         self._check_random_numbers(start.folder)
         self._load_rng_state(str(start.folder))  # an evaluation that is due saves it again
         self._do_what_was_due(position)
@@ -220,5 +224,5 @@ def _fitting(folder: str | None) -> Iterator[None]:
     except (RuntimeError, ValueError, KeyError) as error:
         if is_out_of_memory(error):
             raise
-        said = str(error).strip().splitlines()[0]
-        raise TrainingError(str(folder), f"it does not fit this run: {said}", _AGAIN) from None
+        said = f"it does not fit this run: {first_line(error)}."
+        raise TrainingError(str(folder), said, _AGAIN) from None

@@ -21,8 +21,8 @@ import torch
 from transformers import TrainerCallback
 
 from burnish.conversation import Conversation
+from burnish.errors import OutOfMemoryError
 from burnish.generation import Sampling, decode, generate
-from burnish.models.memory import is_out_of_memory
 from burnish.progress import say, warn
 from burnish.recipe import ModelSection, TrainSection
 from burnish.rendering import load_tokenizer, render_prompt, stop_token_ids
@@ -120,9 +120,7 @@ class Samples(TrainerCallback):  # type: ignore[misc]
         try:
             with _as_it_was(model):
                 lines = list(self._answers(model, state.global_step))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+        except OutOfMemoryError:
             warn(f"step {state.global_step}: memory ran out over the samples; they are left out")
             return
         for line in lines:

@@ -211,6 +211,8 @@ class SavingTrainer(GatheringTrainer):
     ) -> None:
         norm = None if grad_norm is None else float(grad_norm)
         self._of_step = {"grad_norm": norm, "learning_rate": learning_rate}
+        if self.control.should_training_stop and self._steps_to_log():
+            self.control.should_log = True  # before the last checkpoint, so that it holds the line
         rest = (grad_norm, model, trial, epoch, ignore_keys_for_eval, start_time, learning_rate)
         if not self.stop.is_agreed():
             try:
@@ -224,3 +226,23 @@ class SavingTrainer(GatheringTrainer):
         super()._maybe_log_save_evaluate(tr_loss, *rest)
         say(f"stopped at step {self.state.global_step}, which is saved; run it again to go on")
         sys.exit(GO_ON_LATER)
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        """Ends; where an evaluation decided that, the steps since the last log are logged first.
+
+        The last checkpoint holds their losses, so a resumed run logs them, too.
+        """
+        if self._steps_to_log():
+            self.control.should_log = True
+            self.control.should_evaluate = self.control.should_save = False
+            norm, rate = self._of_step["grad_norm"], self._of_step["learning_rate"]
+            super()._maybe_log_save_evaluate(
+                self._tr_loss, norm, self.model, trial, 0.0, None, start_time, learning_rate=rate
+            )
+        return super()._finalize_training(trial, num_train_samples, start_time)
+
+    def _steps_to_log(self) -> int:
+        """How many steps are in no line of metrics yet."""
+        return int(self.state.global_step - self._globalstep_last_logged)

@@ -21,6 +21,7 @@ from burnish.training.agreement import (
     WEIGHTS,
     Agreement,
     differences,
+    is_of_free_names,
     tell,
     ways_to_name,
 )
@@ -75,7 +76,7 @@ def find_start(root: Path, now: Agreement, section: TrainSection) -> Start | Non
     changed = differences(then, now)
     wrong = [name for name in changed if not _may_change(name, section)]
     if wrong:
-        raise _refused(folder, [tell(name, then, now) for name in wrong], ", ".join(wrong))
+        raise _refused(folder, [tell(name, then, now) for name in wrong], wrong, section)
     for name in changed:
         same = ", the same but for rounding" if name in ROUNDING_ONLY else ", as allowed"
         say(f"{tell(name, then, now)}: the run goes on{same}")
@@ -140,7 +141,7 @@ def check_weights(start: Start, name: str, found: Mapping[str, int], section: Tr
         )
     if not {"bf16", *ways_to_name(WEIGHTS)} & set(section.allow_changed):
         told = f"{tell(WEIGHTS, {}, {})}, {first} to begin with"
-        raise _refused(start.folder, [told], "model")
+        raise _refused(start.folder, [told], ["model"], section)
 
 
 def checksums(named: Iterable[tuple[str, Any]]) -> dict[str, int]:
@@ -167,19 +168,22 @@ def _may_change(name: str, section: TrainSection) -> bool:
     return name in ROUNDING_ONLY or bool({*ways_to_name(name)} & {*section.allow_changed})
 
 
-def _refused(folder: Path, told: Sequence[str], names: str) -> TrainingError:
+def _refused(
+    folder: Path, told: Sequence[str], names: Sequence[str], section: TrainSection
+) -> TrainingError:
+    allowed = ",".join([*section.allow_changed, *names])  # a blank would end the word in a shell
     return TrainingError(
         str(folder),
         f"this run can't go on from there: {'; '.join(told)}.",
         "Put that back as it was; or begin again with: burnish train RECIPE --force; or, to go on "
-        f"with the change, add --set train.allow_changed=[{names}].",
+        f"with the change, add --set train.allow_changed=[{allowed}].",
     )
 
 
 def _check_names(allowed: Sequence[str], now: Agreement) -> None:
     known = {way for name in [*now, WEIGHTS] for way in ways_to_name(name)}
     for name in allowed:
-        if name not in known:
+        if name not in known and not is_of_free_names(name):
             raise RecipeError(
                 "train.allow_changed",
                 f"{name!r} is nothing that a run has to agree with its checkpoint in.",

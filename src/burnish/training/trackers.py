@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,16 @@ from typing import Any
 
 from burnish.errors import RecipeError
 from burnish.progress import warn
+from burnish.run_dir import write_text
 
 PROJECT = "burnish"
+
+_ERRORS = {
+    "wandb": "wandb.Error",
+    "mlflow": "mlflow.MlflowException",
+    "trackio": "sqlite3.Error",
+}
+"""What they raise besides OSError, as package and name."""
 
 NAME_FILE = "tracker-run"
 """Among the checkpoints: what the trackers call this training run."""
@@ -38,12 +47,10 @@ class Tracker:
     Attributes:
         log: takes values by name, and their step.
         close: ends the run in it.
-        errors: what it raises where it can't be reached or written, besides OSError.
     """
 
     log: Callable[[Mapping[str, float], int], Any]
     close: Callable[[], Any]
-    errors: tuple[type[Exception], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,39 +109,51 @@ def open_trackers(
         step = int(line["step"])
         values = {key: float(value) for key, value in line.items() if key != "step"}
         for kind in list(trackers):
-            _safely(kind, trackers, lambda tracker: tracker.log(values, step))
+            with _left_out_if_it_fails(kind, trackers):
+                trackers[kind].log(values, step)
 
     try:
         for kind in names:
-            own = folder / kind
-            own.mkdir(parents=True, exist_ok=True)
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for the report
+            with _left_out_if_it_fails(kind, trackers):
+                own = folder / kind
+                own.mkdir(parents=True, exist_ok=True)
                 trackers[kind] = TRACKERS[kind](Place(own, name, settings, is_new))
         yield send
     finally:
         for kind in list(trackers):
-            _safely(kind, trackers, lambda tracker: tracker.close())
+            with _left_out_if_it_fails(kind, trackers):
+                trackers[kind].close()
 
 
-def _safely(kind: str, trackers: dict[str, Tracker], work: Callable[[Tracker], Any]) -> None:
-    """Leaves out a tracker that fails; what it says is not shown, for it may hold an address."""
-    tracker = trackers[kind]
-    errors: tuple[type[Exception], ...] = (OSError, *tracker.errors)
+@contextlib.contextmanager
+def _left_out_if_it_fails(kind: str, trackers: dict[str, Tracker]) -> Iterator[None]:
+    """Lets training go on without a tracker; what that says is not shown: it may hold an address.
+
+    What it prints goes to stderr, for stdout is the report's.
+    """
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            work(tracker)
-    except errors as error:
+            yield
+    except _errors_of(kind) as error:
         warn(f"{kind} failed ({type(error).__name__}) and gets nothing more; training goes on")
-        del trackers[kind]
+        trackers.pop(kind, None)
+
+
+def _errors_of(kind: str) -> tuple[type[Exception], ...]:
+    """What a tracker raises where it can't be reached or written."""
+    package, _, name = _ERRORS.get(kind, "").partition(".")
+    found = getattr(sys.modules.get(package), name, None)  # it is loaded if it has raised anything
+    return (OSError, found) if found else (OSError,)
 
 
 def _name_of(checkpoints: Path, run_name: str) -> tuple[str, bool]:
     path = checkpoints / NAME_FILE
     if path.is_file():
         return path.read_text(encoding="utf-8"), False
-    name = f"{run_name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    path.write_text(name, encoding="utf-8")
+    # Trackers take it as an identifier: some refuse quotes, slashes and colons.
+    plain = re.sub(r"[^\w.-]+", "-", run_name)
+    name = f"{plain}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    write_text(path, name)
     return name, True
 
 
@@ -169,9 +188,7 @@ def _wandb(place: Place) -> Tracker:
         config=dict(place.settings),
         settings=wandb.Settings(console="off", disable_git=True, save_code=False, silent=True),
     )
-    return Tracker(
-        lambda values, step: run.log(dict(values), step=step), run.finish, (wandb.Error,)
-    )
+    return Tracker(lambda values, step: run.log(dict(values), step=step), run.finish)
 
 
 def _mlflow(place: Place) -> Tracker:
@@ -190,11 +207,7 @@ def _mlflow(place: Place) -> Tracker:
     else:
         mlflow.start_run(run_name=place.name)
         mlflow.log_params(_flat(place.settings))
-    return Tracker(
-        lambda values, step: mlflow.log_metrics(dict(values), step=step),
-        mlflow.end_run,
-        (mlflow.MlflowException,),
-    )
+    return Tracker(lambda values, step: mlflow.log_metrics(dict(values), step=step), mlflow.end_run)
 
 
 def _swanlab(place: Place) -> Tracker:

@@ -64,7 +64,7 @@ def train(model: ModelSection, section: TrainSection, run: RunDir) -> TrainRepor
 
     metrics_path = run.folder("train") / METRICS_NAME
     reporter = Reporter(metrics_path)
-    ranks.from_first(lambda: _check(model, section, run))
+    ranks.from_first(lambda: check(model, section, run))
     trainer, start, dtype = ready(model, section, run, reporter)
     names = section.report_to if ranks.is_first() else []
     told = {"model": model.model_dump(mode="json"), "train": section.model_dump(mode="json")}
@@ -101,7 +101,7 @@ def ready(
     return trainer, start, dtype
 
 
-def _check(model: ModelSection, section: TrainSection, run: RunDir) -> None:
+def check(model: ModelSection, section: TrainSection, run: RunDir) -> None:
     """All that may forbid training before a model is loaded."""
     from datasets import load_from_disk
 

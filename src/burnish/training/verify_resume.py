@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from burnish.errors import TrainingError
 from burnish.exits import GO_ON_LATER
+from burnish.models.loading import dtype_name, pick_dtype
 from burnish.progress import say
 from burnish.recipe import ModelSection, TrainSection
 from burnish.run_dir import RunDir
@@ -52,13 +54,16 @@ def verify_resume(
     Compared are the adapter, the optimizer, the schedule, random numbers, losses and counters.
 
     Raises:
-        TrainingError: the cut is not within the steps, or the recipe has fewer of them.
+        TrainingError: the cut is not within the steps, the recipe has fewer of them, or a process
+            was killed.
     """
     if not 0 < cut < steps:
         raise TrainingError(
             "--cut", f"{cut} is not between 0 and {steps}.", "Name a step within --steps."
         )
-    section = section.model_copy(update={"report_to": [], "allow_changed": []})
+    # A probe of the machine could decide otherwise in another process.
+    bf16 = dtype_name(pick_dtype(section.bf16, training=True)) == "bfloat16"
+    section = section.model_copy(update={"report_to": [], "allow_changed": [], "bf16": bf16})
     with tempfile.TemporaryDirectory(prefix=".verify-resume-", dir=run.path) as scratch:
         folders = [_scratch_run(run, Path(scratch) / name) for name in ("whole", "cut")]
         whole, halves = folders
@@ -142,7 +147,14 @@ def _link(item: Path, place: Path) -> None:
 def _in_own_process(model: ModelSection, section: TrainSection, run: RunDir, until: int) -> int:
     spawn = get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, initializer=quiet_libraries) as pool:
-        return pool.submit(_train_until, model, section, run, until).result()
+        try:
+            return pool.submit(_train_until, model, section, run, until).result()
+        except BrokenProcessPool:
+            raise TrainingError(
+                "verify-resume",
+                "a training process ended without a word, perhaps for want of memory.",
+                "See with burnish plan what the recipe needs.",
+            ) from None
 
 
 def _train_until(model: ModelSection, section: TrainSection, run: RunDir, until: int) -> int:
@@ -188,15 +200,9 @@ def _contents(path: Path) -> Any:
 
         with safe_globals():
             return torch.load(path, weights_only=True, map_location="cpu")
-    if path.name == "adapter_config.json":  # PEFT writes its sets in whatever order they have
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=_sorted_lists)
     if path.suffix == ".json":
         return json.loads(path.read_text(encoding="utf-8"))
     return path.read_bytes()
-
-
-def _sorted_lists(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: sorted(v, key=repr) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _pairs(one: Any, other: Any, where: str) -> Iterator[tuple[str, Any, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from burnish.run_dir import RunDir
 from burnish.training.journal import METRICS_NAME, read_lines
 from burnish.training.launch.launching import launch
-from burnish.training.launch.options import Launch
+from burnish.training.launch.options import Launch, checked
 from burnish.training.train import train
 from tests.training.test_train import prepared
 
@@ -40,8 +40,8 @@ def alone(loaded):
 
 def together(loaded, how: Launch):
     """Trains in several processes."""
-    run = RunDir(loaded.run_dir)
-    return launch(loaded.recipe.model, loaded.recipe.train, run, how=how), run
+    run, model, section = RunDir(loaded.run_dir), loaded.recipe.model, loaded.recipe.train
+    return launch(model, section, run, how=checked(how, model, section)), run
 
 
 def curve(run: RunDir) -> list[float]:

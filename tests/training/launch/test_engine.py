@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +36,21 @@ def test_ranks_that_end_well_make_exit_code_0(tmp_path):
     done = started(["torchrun", "--standalone", "--nproc-per-node=2", str(script)])
     assert done.returncode == 0
     assert sorted("".join(done.stdout.split())) == ["0", "1"]
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path):
+    script = tmp_path / "ends.py"
+    script.write_text("", "utf-8")
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        place = ["--master-addr=127.0.0.1", f"--master-port={port}"]
+        done = started(["torchrun", "--nnodes=1", *place, "--nproc-per-node=1", str(script)])
+    assert done.returncode == 1
+    assert done.stderr.startswith("torchrun: ")
+    assert "address already in use" in done.stderr.lower()
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_an_unknown_engine_is_a_mistake_of_ours():

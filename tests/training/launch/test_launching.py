@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from burnish.training.launch.job import Note
 from burnish.training.launch.options import Launch
 from tests.training.launch.runs import alone, back_to, curve, ready, together
 
-TWO = Launch("torchrun", processes=2)
+TWO = Launch("torchrun", processes=2, strategy="ddp")
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -37,7 +38,6 @@ def weights(run):
 
 # --- one message ------------------------------------------------------------------------------
 
-DDP = Launch("torchrun", processes=2, strategy="ddp")
 NAN = ("step 3", "the loss is nan.", "Lower it.")
 
 
@@ -48,26 +48,35 @@ NAN = ("step 3", "the loss is nan.", "Lower it.")
         ([Note(1, 2.0, error=NAN), Note(0, 2.1, is_lost=True)], "rank 1 of 2, step 3: the loss"),
         ([Note(1, 2.0, error=NAN)], "rank 1 of 2, step 3: the loss"),
         ([Note(0, 2.0, is_lost=True)], "rank 1 of 2: it ended without a word"),
-        ([], "rank 0, 1 of 2: it ended without a word"),
+        ([], "rank 0, 1 of 2: it ended without a word: torchrun could not start it"),
         ([Note(0, 2.0, is_lost=True), Note(1, 2.0, is_lost=True)], "node 0: the connection to"),
     ],
 )
 def test_what_ranks_noted_becomes_one_message(notes, said):
     with pytest.raises(TrainingError) as caught:
-        launching._outcome(DDP, notes)
+        launching._outcome(TWO, notes)
     assert str(caught.value).startswith(said)
+
+
+def test_where_the_ranks_of_one_machine_lose_one_another_no_other_is_blamed():
+    lost = [Note(n, 2.0, is_lost=True, said="NCCL error: invalid usage") for n in (0, 1)]
+    with pytest.raises(TrainingError, match="the other ranks was lost: NCCL error: invalid"):
+        launching._outcome(TWO, lost)
+    far = replace(TWO, processes=4, nodes=2)
+    with pytest.raises(TrainingError, match="another node was lost: NCCL error: invalid usage"):
+        launching._outcome(far, lost)
 
 
 def test_the_first_error_is_the_one_that_is_told():
     late = ("x", "another.", "")
     notes = [Note(1, 2.0, error=NAN), Note(0, 3.0, error=late)]
     with pytest.raises(TrainingError, match="rank 1 of 2, step 3"):
-        launching._outcome(DDP, notes)
+        launching._outcome(TWO, notes)
 
 
 def test_ranks_that_were_stopped_end_this_process_with_their_code():
     with pytest.raises(SystemExit) as ended:
-        launching._outcome(DDP, [Note(0, 1.0, exit_code=75), Note(1, 1.0, exit_code=75)])
+        launching._outcome(TWO, [Note(0, 1.0, exit_code=75), Note(1, 1.0, exit_code=75)])
     assert ended.value.code == 75
 
 
@@ -230,8 +239,8 @@ def test_two_nodes_find_one_another(tmp_path, tiny_model):
     loaded = ready(tmp_path / "two", tiny_model)
     _, whole = alone(ready(tmp_path / "one", tiny_model))
     recipe, run = loaded.recipe, RunDir(loaded.run_dir)
-    first = Launch("torchrun", processes=2, nodes=2, address=address)
-    second = Launch("torchrun", processes=2, nodes=2, node=1, address=address)
+    first = replace(TWO, nodes=2, address=address)
+    second = replace(first, node=1)
     other = threading.Thread(
         target=launching.join, args=(recipe.model, recipe.train, run), kwargs={"how": second}
     )

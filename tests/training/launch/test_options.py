@@ -68,12 +68,28 @@ def test_the_processes_of_a_machine_share_its_cores(monkeypatch):
         (Launch("torchrun", 3, nodes=2, address="a:1"), "3 processes can't be the same number on"),
         (Launch("torchrun", 2, nodes=2), "--main-address: with several nodes each must know"),
         (Launch("torchrun", 2, nodes=2, address="a"), "--main-address"),
+        (Launch("torchrun", 2, nodes=2, address="a:99999"), "--main-address"),
+        (Launch("torchrun", 2, address="a:1"), "--main-address: one machine needs none"),
         (Launch("torchrun", 2, node=1), "--node-rank: it is 1 of 1 nodes"),
         (Launch("ray", 2, nodes=2, address="a:1"), "a Ray cluster knows its nodes"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(no_gpu, launch, words):
     assert words in refused(launch)
+
+
+@pytest.mark.parametrize("engine", ["torchrun", "accelerate", "deepspeed", "ray"])
+def test_more_processes_than_gpus_are_refused(gpus, monkeypatch, engine):
+    assert checked(Launch(engine, 4), MODEL, TRAIN).processes == 4
+    words = refused(Launch(engine, 5))
+    assert "--processes: 5 processes on a machine that has 4 GPUs.\n  Take --processes 4" in words
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    if engine == "ray":  # the cluster may have more than this machine
+        assert checked(Launch(engine, 5), MODEL, TRAIN).processes == 5
+
+
+def test_the_gpus_of_each_node_count(gpus):
+    assert "8 processes on a machine" in refused(Launch("torchrun", 16, nodes=2, address="a:1"))
 
 
 @pytest.mark.parametrize(

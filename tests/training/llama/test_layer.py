@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from burnish.training.llama.attention import Segment
-from burnish.training.llama.layer import Frozen, Rotation, layer
+from burnish.training.llama.layer import Frozen, Rotation, layer, room_for
 from burnish.training.llama.linear import Stack, Update
 
 HIDDEN, WIDTH, HEADS, KEY_HEADS, MLP = 6, 4, 2, 1, 5
@@ -180,3 +180,24 @@ def test_gradients_come_in_the_type_of_the_updates():
     assert y.dtype == torch.bfloat16
     y.float().sum().backward()
     assert {u.grad.dtype for u in updates} == {torch.float32}
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradients_go_where_room_was_made_for_them(recompute):
+    weights = frozen()
+    updates = updates_of(weights)
+    x, turned = normal(9, HIDDEN, seed=50), rotation(9)
+    expected = torch.autograd.grad(layer(x, weights, turned, SEGMENTS, updates).sum(), updates)
+    room = room_for(updates)
+    y = layer(x, weights, turned, SEGMENTS, updates, room=room, recompute=recompute)
+    found = torch.autograd.grad(y.sum(), updates)
+    for place, gradient, other in zip(room, found, expected, strict=True):
+        assert gradient.data_ptr() == place.data_ptr()
+        assert torch.equal(gradient, other)
+
+
+def test_room_is_one_block_in_the_shapes_and_types_of_the_updates():
+    first, second = room_for([torch.zeros(2, 3), torch.zeros(4, 1)])
+    assert (first.shape, second.shape) == ((2, 3), (4, 1))
+    assert second.data_ptr() == first.data_ptr() + 6 * 4
+    assert room_for([]) == []

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from burnish.errors import first_line
+
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -54,7 +56,8 @@ def end_with_parent() -> None:
 
 
 def main(name: str, arguments: Sequence[str]) -> None:
-    """Runs an engine; the exit code is 1 where a rank failed."""
+    """Runs an engine; the exit code is 1 where a rank failed or none could be started."""
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -63,6 +66,9 @@ def main(name: str, arguments: Sequence[str]) -> None:
     try:
         ENGINES[name](arguments)
     except ChildFailedError:
+        sys.exit(1)
+    except DistError as error:  # a port that is taken, an address where nobody answers
+        sys.stderr.write(f"{name}: {first_line(error)}\n")
         sys.exit(1)
     except SignalException as stopped:
         sys.exit(128 + int(stopped.sigval))

@@ -73,6 +73,7 @@ class Note:
         error: where, problem and remedy of what stopped it.
         exit_code: of a rank that was stopped from outside.
         is_lost: it only lost the connection to the others, so the cause is elsewhere.
+        said: what it was told of that.
     """
 
     rank: int
@@ -81,6 +82,7 @@ class Note:
     error: tuple[str, str, str] | None = None
     exit_code: int | None = None
     is_lost: bool = False
+    said: str = ""
 
 
 def leave_note(folder: Path, rank: int, **how: Any) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from burnish.errors import BurnishError, TrainingError
+from burnish.exits import GRACE_SECONDS, wait_for
 from burnish.models.loading import pick_device, pick_dtype
 from burnish.progress import say
 from burnish.recipe import ModelSection, TrainSection
@@ -22,21 +22,22 @@ from burnish.run_dir import RunDir
 from burnish.training.launch.commands import command
 from burnish.training.launch.job import Job, Note, read_notes
 from burnish.training.launch.on_ray import train_on_ray
-from burnish.training.launch.options import Launch, checked
+from burnish.training.launch.options import Launch
 from burnish.training.train import TrainReport
-
-GRACE_SECONDS = 60
-"""What ranks get to save and end once they are asked to."""
 
 
 def launch(model: ModelSection, section: TrainSection, run: RunDir, *, how: Launch) -> TrainReport:
     """Trains as the stage does, in several processes; the effective batch stays the recipe's.
 
+    Args:
+        model: the recipe's section.
+        section: the recipe's section.
+        run: the run folder.
+        how: options that were `checked`, before the stage's folder was cleared for this run.
+
     Raises:
-        RecipeError: the options don't go together.
         TrainingError: what stopped a rank; all others end with it.
     """
-    how = checked(how, model, section)
     with _job(model, section, run, how.node) as job:
         say(f"training in {how.processes} processes ({how.engine}, {how.strategy})")
         _start(how, job)
@@ -47,10 +48,8 @@ def join(model: ModelSection, section: TrainSection, run: RunDir, *, how: Launch
     """Starts the ranks of a node that is not the first, and waits for them.
 
     Raises:
-        RecipeError: the options don't go together.
         TrainingError: what stopped a rank here.
     """
-    how = checked(how, model, section)
     with _job(model, section, run, how.node) as job:
         say(f"joining as node {how.node} of {how.nodes}, {how.processes_here} processes")
         _start(how, job)
@@ -78,6 +77,8 @@ def _start(how: Launch, job: Job) -> None:
         return
     environment = os.environ | {"TORCH_CPP_LOG_LEVEL": "ERROR"}
     environment.setdefault("OMP_NUM_THREADS", str(how.threads))
+    # Less than this process waits for the engine, which would leave its ranks alone.
+    environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(GRACE_SECONDS - 5))
     arguments = command(
         how,
         job,
@@ -89,27 +90,12 @@ def _start(how: Launch, job: Job) -> None:
     # process alone, which hands it on once.
     engine = subprocess.Popen(arguments, env=environment, stdout=2, start_new_session=True)
     try:
-        _wait(engine)
+        wait_for(engine)
     except (SystemExit, KeyboardInterrupt):
         for note in read_notes(job.folder):
             if note.exit_code is not None:
                 sys.exit(note.exit_code)  # what they were asked to do is done
         raise
-
-
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    """Waits for the engine; where this process is stopped, the engine is asked to end first."""
-    try:
-        process.wait()
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(GRACE_SECONDS)
-            finally:
-                process.kill()
-                process.wait()
 
 
 def _outcome(how: Launch, notes: Sequence[Note]) -> TrainReport:
@@ -127,15 +113,25 @@ def _check_all_ended_well(how: Launch, notes: Sequence[Note], expected: int) -> 
             sys.exit(note.exit_code)
     silent = _silent(how, notes, expected)
     if silent:
+        why = ", perhaps for want of memory; the others were stopped."
+        if not notes:
+            why = f": {how.engine} could not start it, as said above, or memory ran out."
         raise TrainingError(
             f"rank {', '.join(map(str, silent))} of {how.processes}",
-            "it ended without a word, perhaps for want of memory; the others were stopped.",
+            f"it ended without a word{why}",
             "What is saved stays: run it again and it goes on from the last checkpoint.",
         )
-    if any(note.is_lost for note in notes):
+    lost = next((note for note in notes if note.is_lost), None)
+    if lost and how.nodes == 1:
         raise TrainingError(
             f"node {how.node}",
-            "the connection to the ranks of another node was lost.",
+            f"the connection to the other ranks was lost: {lost.said}.",
+            "What is saved stays: run it again and it goes on from the last checkpoint.",
+        )
+    if lost:
+        raise TrainingError(
+            f"node {how.node}",
+            f"the connection to the ranks of another node was lost: {lost.said}.",
             "What stopped those is said there. What is saved stays: run it again.",
         )
 

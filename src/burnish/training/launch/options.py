@@ -85,6 +85,7 @@ def checked(launch: Launch, model: ModelSection, section: TrainSection) -> Launc
         _check_sharding(strategy, model, section)
     launch = replace(launch, strategy=strategy, processes=launch.processes or _one_per_gpu(launch))
     _check_nodes(launch)
+    _check_gpus(launch)
     _warn_of_idle_ranks(launch, section)
     return launch
 
@@ -113,7 +114,7 @@ def _check_nodes(launch: Launch) -> None:
             "--processes counts those of all nodes together.",
         )
     host, _, port = (launch.address or "").rpartition(":")
-    if launch.nodes > 1 and not (host and port.isdecimal()):
+    if launch.nodes > 1 and not (host and port.isdecimal() and 0 < int(port) < 2**16):
         raise RecipeError(
             "--main-address",
             "with several nodes each must know the first one.",
@@ -122,6 +123,28 @@ def _check_nodes(launch: Launch) -> None:
     if not 0 <= launch.node < launch.nodes:
         raise RecipeError(
             "--node-rank", f"it is {launch.node} of {launch.nodes} nodes.", "It counts from 0."
+        )
+    if launch.nodes == 1 and launch.address:
+        raise RecipeError(
+            "--main-address",
+            "one machine needs none.",
+            "Leave it out, or say how many take part, as --nodes 2.",
+        )
+
+
+def _check_gpus(launch: Launch) -> None:
+    """Each process has a GPU to itself; on one that two share, NCCL fails with words of its own."""
+    is_elsewhere = launch.engine == "ray" and "RAY_ADDRESS" in os.environ
+    if is_elsewhere or pick_device().type != "cuda":
+        return
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if launch.processes_here > gpus:
+        raise RecipeError(
+            "--processes",
+            f"{launch.processes_here} processes on a machine that has {gpus} GPUs.",
+            f"Take --processes {gpus * launch.nodes}; the effective batch stays the recipe's.",
         )
 
 

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 from burnish import progress
-from burnish.errors import BurnishError
+from burnish.errors import BurnishError, first_line
 from burnish.exits import INTERRUPTED, refusal
 from burnish.run_dir import RunDir
 from burnish.terminal import quiet_libraries
@@ -70,10 +70,10 @@ def run_rank(job: Job) -> int:
         leave_note(job.folder, number, exit_code=code)
         return code
     except RuntimeError as error:
-        is_lost = ranks.is_lost_connection(error)
-        leave_note(job.folder, number, is_lost=is_lost, error=None if is_lost else _bug(error))
-        if is_lost:
+        if ranks.is_lost_connection(error):
+            leave_note(job.folder, number, is_lost=True, said=first_line(error))
             return 1
+        leave_note(job.folder, number, error=_bug(error))
         raise
     except BaseException as error:
         leave_note(job.folder, number, error=_bug(error))
@@ -83,8 +83,7 @@ def run_rank(job: Job) -> int:
 
 
 def _bug(error: BaseException) -> tuple[str, str, str]:
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return "train", f"{type(error).__name__}: {said}", "Its trace stands above."
+    return "train", f"{type(error).__name__}: {first_line(error)}", "Its trace stands above."
 
 
 if __name__ == "__main__":

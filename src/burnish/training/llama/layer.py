@@ -12,11 +12,12 @@ backward pass. Frozen weights get no gradient.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from burnish.training.llama.attention import Segment, attention, attention_backward
 from burnish.training.llama.linear import Pair, Stack, stack_backward, stack_forward
@@ -72,13 +73,14 @@ class Rotation:
     q_sin: Tensor
 
 
-def layer(
+def layer(  # noqa: PLR0913
     x: Tensor,
     frozen: Frozen,
     rotation: Rotation,
     segments: Sequence[Segment],
     updates: Sequence[Tensor],
     *,
+    room: Sequence[Tensor] | None = None,
     recompute: bool = False,
 ) -> Tensor:
     """The layer's output [T, hidden] for its input [T, hidden].
@@ -89,11 +91,23 @@ def layer(
         rotation: the angles of the row's positions.
         segments: which tokens see one another.
         updates: A, B, A, B … of the adapted layers, in the order of `Frozen.stacks`.
+        room: where their gradients go, from `room_for`; else the backward pass makes it.
         recompute: keep only x, and go forward once more before going back.
     """
     apply: Any = _Layer.apply
-    result: Tensor = apply(x, frozen, rotation, segments, recompute, *updates)
+    result: Tensor = apply(x, frozen, rotation, segments, room, recompute, *updates)
     return result
+
+
+def room_for(updates: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors like the updates, in one block: for their gradients.
+
+    Those outlive a layer's backward pass. Made one by one among the arrays that do not, they would
+    cut what is freed into pieces that no array of the next layer fits in.
+    """
+    sizes = [update.numel() for update in updates]
+    parts = updates[0].new_empty(sum(sizes)).split_with_sizes(sizes) if updates else ()
+    return [part.view_as(update) for part, update in zip(parts, updates, strict=True)]
 
 
 @dataclass(slots=True)
@@ -123,36 +137,48 @@ class _Kept:
     gate_up: Tensor
     us: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
+    def flat(self) -> tuple[list[Tensor | None], TreeSpec]:
+        """All of its tensors in a row, and the structure that they are put back into."""
+        return tree_flatten([getattr(self, field.name) for field in fields(self)])
+
 
 class _Layer(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0913
         ctx: Any,
         x: Tensor,
         frozen: Frozen,
         rotation: Rotation,
         segments: Sequence[Segment],
+        room: Sequence[Tensor] | None,
         recompute: bool,
         *updates: Tensor,
     ) -> Tensor:
         y, kept = _forward(x, frozen, rotation, segments, _pairs(frozen, updates, x.dtype))
-        ctx.frozen, ctx.rotation, ctx.segments = frozen, rotation, segments
-        ctx.kept = None if recompute else kept
-        ctx.save_for_backward(x, *updates)
+        ctx.frozen, ctx.rotation, ctx.segments, ctx.room = frozen, rotation, segments, room
+        leaves, ctx.structure = ([], None) if recompute else kept.flat()
+        # All by autograd, whose hooks may move it elsewhere (offloading.py).
+        ctx.save_for_backward(x, *updates, *leaves)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        x, *updates = ctx.saved_tensors
+        x, *saved = ctx.saved_tensors
+        ctx.maybe_clear_saved_tensors()  # freed as it is used, not when the graph is
+        num_updates = len(ctx.needs_input_grad) - 6
+        updates, leaves = saved[:num_updates], saved[num_updates:]
         pairs = _pairs(ctx.frozen, updates, x.dtype)
-        kept, ctx.kept = ctx.kept, None  # freed as it is used, not when the graph is
-        if kept is None:
+        if ctx.structure is None:
             _, kept = _forward(x, ctx.frozen, ctx.rotation, ctx.segments, pairs)
+        else:
+            kept = _Kept(*tree_unflatten(leaves, ctx.structure))
+        del saved, leaves
         dx, gradients = _backward(
             grad_outputs[0], x, kept, ctx, pairs, wants_dx=bool(ctx.needs_input_grad[0])
         )
-        own = [g.to(p.dtype) for g, p in zip(gradients, updates, strict=True)]
-        return dx, None, None, None, None, *own
+        room = ctx.room or room_for(updates)
+        own = [place.copy_(g) for place, g in zip(room, gradients, strict=True)]
+        return dx, None, None, None, None, None, *own
 
 
 def _pairs(frozen: Frozen, updates: Sequence[Tensor], dtype: torch.dtype) -> list[list[Pair]]:

@@ -7,6 +7,7 @@ with the model's own forward and backward (backends.py) decides whether it compu
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from burnish.scoring import plain_head_decoder
 from burnish.training.llama.int8 import Int8Weight, round_weight
-from burnish.training.llama.layer import Frozen, Rotation, layer
+from burnish.training.llama.layer import Frozen, Rotation, layer, room_for
 from burnish.training.llama.linear import Stack, Update
 from burnish.training.llama.pointwise import rms_norm, rms_norm_backward, wide
 from burnish.training.loss import PLAIN, LossTerms, cross_entropy_sum
@@ -53,9 +54,11 @@ class LlamaLike:
         """
         x = self.embedding[row.input_ids]
         rotation = self._rotation(x, row.position_ids)
+        learning = [update for _, updates in self.layers for update in updates]
+        places = iter(room_for(learning) if torch.is_grad_enabled() else ())
         for index, (frozen, updates) in enumerate(self.layers):
-            recompute = index < num_recomputed
-            x = layer(x, frozen, rotation, row.segments, updates, recompute=recompute)
+            room, recompute = list(islice(places, len(updates))), index < num_recomputed
+            x = layer(x, frozen, rotation, row.segments, updates, room=room, recompute=recompute)
         weight, eps = self.norm
         final_norm: Any = _FinalNorm.apply
         hidden = final_norm(x[row.predictors], weight, eps)

@@ -1,32 +1,28 @@
-"""`burnish sweep`: the same run with other settings, one run folder each, and a table of them.
+"""The sweep verb: all trials, one after the other, and what they reached.
 
-The trials stand in the folder `sweep` of the run. Each begins with hard links to what clean and
-prepare made for the run, so that only what a setting changes is done again, and trains in a process
-of its own: memory is measured for it alone, and one that fails does not stop the others. A trial
-that is done is not run again.
+The trials stand in the folder `sweep` of the run. Each trains in a process of its own: memory is
+measured for it alone, and one that fails does not stop the others. A trial that is done is not run
+again.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
-import re
 import shlex
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from burnish.errors import BurnishError, MissingExtraError, RecipeError, RunError
+from burnish.errors import BurnishError, MissingExtraError, RunError
 from burnish.exits import GO_ON_LATER, INTERRUPTED, TERMINATED
 from burnish.pipeline import run_stage
 from burnish.progress import say
-from burnish.recipe_file import LoadedRecipe, load_recipe, yaml_values
-from burnish.run_dir import FOLDERS, MANIFEST_NAME, RunDir, digest, write_json, write_text
+from burnish.recipe_file import LoadedRecipe, load_recipe
+from burnish.run_dir import RunDir, write_text
+from burnish.sweeping.axes import Axis, check_axes, combinations, parse_axis
+from burnish.sweeping.trials import Trial, folder_name, in_own_process, link_stages, option
 
 Report = dict[str, Any]
 
@@ -39,43 +35,6 @@ COLUMNS = {
     "useful_tokens_per_second": "tokens/s",
     "peak_memory_gib": "GiB",
 }
-
-_RANGE = re.compile(r"([^.\s]\S*?)\.\.(\S+?)(:log)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """A setting and the values that it takes, or the range that a search draws them from."""
-
-    key: str
-    values: tuple[Any, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = False
-
-    @property
-    def is_range(self) -> bool:
-        """Whether values are drawn rather than listed."""
-        return not self.values
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether only whole numbers are drawn."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A choice of settings, and the folder of its run."""
-
-    settings: Mapping[str, Any]
-    folder: Path
-
-    @property
-    def overrides(self) -> list[str]:
-        """The settings as `--set` takes them."""
-        chosen = [f"{key}={json.dumps(value)}" for key, value in self.settings.items()]
-        return [*chosen, f"run_dir={json.dumps(str(self.folder))}"]
 
 
 @dataclass(slots=True)
@@ -96,36 +55,8 @@ class _Sweep:
         Raises:
             RecipeError: a setting does not exist or can't have that value.
         """
-        trial = Trial(settings, self.folder / _name(settings))
+        trial = Trial(settings, self.folder / folder_name(settings))
         return trial, load_recipe(self.recipe, [*self.overrides, *trial.overrides])
-
-
-def parse_axis(text: str) -> Axis:
-    """An axis from `key=value,value` or, for a search, `key=low..high` or `key=low..high:log`.
-
-    Raises:
-        RecipeError: it is none of these.
-    """
-    key, equals, listed = (part.strip() for part in text.partition("="))
-    if not (key and equals and listed):
-        raise RecipeError(
-            f"--vary {text}",
-            "this is no setting with values.",
-            "Write it as train.learning_rate=1e-4,3e-4, or train.learning_rate=1e-5..1e-3:log.",
-        )
-    match = _RANGE.fullmatch(listed)
-    if match is None:
-        values = tuple(yaml_values(listed, f"--vary {text}"))
-        return Axis(key, values)
-    low, high = yaml_values(f"{match[1]},{match[2]}", f"--vary {text}")
-    numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in (low, high))
-    if not numbers or low >= high or (match[3] and low <= 0):
-        raise RecipeError(
-            f"--vary {text}",
-            f"{listed} is no range of numbers.",
-            "The lower end comes first; on a logarithmic scale it is above 0.",
-        )
-    return Axis(key, low=low, high=high, log=bool(match[3]))
 
 
 def sweep(
@@ -154,47 +85,21 @@ def sweep(
     """
     loaded = load_recipe(recipe, overrides)
     axes = [parse_axis(text) for text in vary]
-    _check_axes(axes, search)
+    check_axes(axes, search)
     job = _Sweep(recipe, tuple(overrides), RunDir(loaded.run_dir), force)
     # Faults of a recipe are found before anything is run; a range is tried at its ends.
-    for settings in _combinations(axes):
+    for settings in combinations(axes):
         job.trial(settings)
+    if search is not None:
+        _optuna()
     for stage in ("clean", "prepare"):
         run_stage(stage, loaded)
     if search is None:
-        for settings in _combinations(axes):
+        for settings in combinations(axes):
             _run_trial(job, settings)
     else:
         _search(job, axes, search, seed=loaded.recipe.train.seed)
     return _report(job, [axis.key for axis in axes])
-
-
-def _check_axes(axes: Sequence[Axis], search: int | None) -> None:
-    if not axes:
-        raise RecipeError(
-            "--vary", "nothing varies.", "Name a setting: --vary train.learning_rate=1e-4,3e-4"
-        )
-    keys = [axis.key for axis in axes]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise RecipeError(f"--vary {key}", "it is given twice.", "Put all its values in one.")
-    if search is None and any(axis.is_range for axis in axes):
-        raise RecipeError(
-            "--vary", "a range has no end of values.", "Say how many to try with --search 10."
-        )
-
-
-def _combinations(axes: Sequence[Axis]) -> Iterable[dict[str, Any]]:
-    values = [(axis.low, axis.high) if axis.is_range else axis.values for axis in axes]
-    for chosen in itertools.product(*values):
-        yield dict(zip((axis.key for axis in axes), chosen, strict=True))
-
-
-def _name(settings: Mapping[str, Any]) -> str:
-    """A folder name that a person can read, and that no other settings have."""
-    text = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in settings.items())
-    safe = re.sub(r"[^\w.,=+-]+", "_", text)
-    return safe if safe == text and len(safe) < 80 else f"{safe[:60]}-{digest(dict(settings))[:8]}"
 
 
 # --- one trial ------------------------------------------------------------------------------------
@@ -206,7 +111,7 @@ def _run_trial(job: _Sweep, settings: Mapping[str, Any]) -> float | None:
     say(f"sweep: {trial.folder.name}")
     row: Report = dict(settings)
     try:
-        _link_stages(job.run, trial.folder)
+        link_stages(job.run, trial.folder)
         for stage in ("clean", "prepare"):
             run_stage(stage, loaded)
         row |= _train(job, trial)
@@ -215,28 +120,7 @@ def _run_trial(job: _Sweep, settings: Mapping[str, Any]) -> float | None:
         row["failed"] = str(error)
     job.rows.append(row)
     _write_table(job, list(settings))
-    return row.get("validation/loss", row.get("train/loss"))
-
-
-def _link_stages(run: RunDir, folder: Path) -> None:
-    """Gives a new trial what clean and prepare made for the run, as hard links or copies."""
-    if (folder / MANIFEST_NAME).is_file():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    manifest = run.read_manifest()
-    kept = {name: manifest["stages"][name] for name in ("clean", "prepare")}
-    for name in kept:
-        shutil.copytree(run.folder(name), folder / FOLDERS[name], copy_function=_link)
-    write_json(folder / MANIFEST_NAME, {**manifest, "stages": kept})
-
-
-def _link(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without links
-        shutil.copy2(source, target)
-    return target
+    return _loss(row)
 
 
 def _train(job: _Sweep, trial: Trial) -> Report:
@@ -249,18 +133,14 @@ def _train(job: _Sweep, trial: Trial) -> Report:
     command = [sys.executable, "-m", "burnish", "train", str(job.recipe), "--json"]
     for setting in (*job.overrides, *trial.overrides):
         command += ["--set", setting]
-    done = subprocess.run(
-        [*command, *(["--force"] if job.force else [])], stdout=subprocess.PIPE, text=True
-    )
+    code, out, error = in_own_process([*command, *(["--force"] if job.force else [])])
     # A process that a signal has ended itself gives the signal's number, negative.
-    code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    code = code if code >= 0 else 128 - code
     if code in (INTERRUPTED, TERMINATED, GO_ON_LATER):
         raise SystemExit(code)
-    if done.returncode:
-        raise RunError(
-            str(trial.folder), f"training ended with code {done.returncode}.", "See above."
-        )
-    report: Report = json.loads(done.stdout)
+    if code:
+        raise RunError(str(trial.folder), error.strip() or f"training ended with code {code}.")
+    report: Report = json.loads(out)
     return {name: report[name] for name in COLUMNS if name in report}
 
 
@@ -272,10 +152,7 @@ def _search(job: _Sweep, axes: Sequence[Axis], count: int, *, seed: int) -> None
 
     It is seeded, so a rerun asks for the same trials again, and those that are done stand ready.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise MissingExtraError("optuna", "optuna") from None
+    optuna = _optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
     for _ in range(count):
@@ -285,6 +162,14 @@ def _search(job: _Sweep, axes: Sequence[Axis], count: int, *, seed: int) -> None
             study.tell(asked, state=optuna.trial.TrialState.FAIL)
         else:
             study.tell(asked, loss)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise MissingExtraError("optuna", "optuna") from None
+    return optuna
 
 
 def _suggest(asked: Any, axis: Axis) -> Any:
@@ -300,11 +185,16 @@ def _suggest(asked: Any, axis: Axis) -> Any:
 
 def _sorted(rows: Iterable[Report]) -> list[Report]:
     def rank(row: Report) -> tuple[bool, float]:
-        loss = row.get("validation/loss")
-        loss = row.get("train/loss") if loss is None else loss
+        loss = _loss(row)
         return "failed" in row or loss is None, loss or 0.0
 
     return sorted(rows, key=rank)
+
+
+def _loss(row: Report) -> float | None:
+    """What a trial is judged by: the validation loss, or the training loss where there is none."""
+    loss: float | None = row.get("validation/loss")
+    return row.get("train/loss") if loss is None else loss
 
 
 def _write_table(job: _Sweep, keys: Sequence[str]) -> None:
@@ -330,6 +220,6 @@ def _report(job: _Sweep, keys: Sequence[str]) -> Report:
         raise RunError(str(job.folder), "no trial succeeded.", f"The first says: {best['failed']}")
     return {
         "trials": trials,
-        "best": [f"--set {shlex.quote(f'{key}={json.dumps(best[key])}')}" for key in keys],
+        "best": [f"--set {shlex.quote(option(key, best[key]))}" for key in keys],
         "table": str(job.folder / TABLE_NAME),
     }

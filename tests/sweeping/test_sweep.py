@@ -1,32 +1,18 @@
-"""Sweeps: what varies, which trials there are, and what their table says."""
+"""Sweeps: which trials there are, what they begin with, and what their table says."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from subprocess import CompletedProcess
+import sys
 
 import pytest
 
-from burnish import sweeping
-from burnish.errors import RecipeError, RunError
-from burnish.recipe_file import load_recipe
-from burnish.sweeping import Axis, Trial, parse_axis, sweep
-from tests.conftest import write_recipe
+from burnish.errors import MissingExtraError, RecipeError, RunError
+from burnish.sweeping import sweep as sweeping
+from burnish.sweeping.sweep import sweep
 
 LOSSES = {1e-4: 2.5, 3e-4: 2.25, 1e-3: 3.0}
-
-
-@pytest.fixture
-def recipe(tmp_path, tiny_model):
-    text = f"""\
-run_dir: {{folder}}/run
-model: {{{{name_or_path: {tiny_model}}}}}
-data: {{{{sources: [{{{{path: {{data}}}}}}]}}}}
-prepare: {{{{max_length: 128, validation_size: 0.2, test_size: 0}}}}
-train: {{{{bf16: false, num_train_epochs: 1, lora: {{{{r: 2}}}}}}}}
-"""
-    return write_recipe(tmp_path, text)
 
 
 @pytest.fixture
@@ -43,30 +29,6 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(sweeping, "_train", pretend)
     return seen
-
-
-@pytest.mark.parametrize(
-    "text, axis",
-    [
-        ("train.learning_rate=1e-4,3e-4", Axis("train.learning_rate", (1e-4, 3e-4))),
-        ("train.lora.r=8", Axis("train.lora.r", (8,))),
-        ("a.b = x , [q, v], true", Axis("a.b", ("x", ["q", "v"], True))),
-        ("a=1..8", Axis("a", low=1, high=8)),
-        ("a=1e-5..1e-3:log", Axis("a", low=1e-5, high=1e-3, log=True)),
-        ("a=../model,./other", Axis("a", ("../model", "./other"))),
-    ],
-)
-def test_an_axis_is_a_list_of_values_or_a_range(text, axis):
-    assert parse_axis(text) == axis
-
-
-@pytest.mark.parametrize(
-    "text", ["train.learning_rate", "=1,2", "a=", "a=8..1", "a=0..1:log", "a=x..y", "a=[1", "a=,"]
-)
-def test_what_is_no_axis_is_refused(text):
-    with pytest.raises(RecipeError) as caught:
-        parse_axis(text)
-    assert caught.value.where.startswith("--vary")
 
 
 def test_every_combination_is_trained_and_the_best_comes_first(recipe, trained):
@@ -120,6 +82,8 @@ def test_where_all_fail_the_sweep_does(recipe, trained):
         (["train.learning_rate=1e-5..1e-3"], "--vary"),
         (["train.learning_rte=1"], "--set train.learning_rte"),
         (["train.lora.r=2,none"], "--set train.lora.r"),
+        (["evaluate.num_answers=1,2"], "--vary evaluate.num_answers"),
+        (["run_dir=a,b"], "--vary run_dir"),
     ],
     ids=str,
 )
@@ -129,26 +93,6 @@ def test_faults_are_found_before_anything_is_run(recipe, trained, vary, where):
     assert caught.value.where.startswith(where)
     assert trained == []
     assert not (recipe.parent / "run").exists()
-
-
-def test_names_of_folders_are_readable_and_distinct():
-    names = [
-        sweeping._name({"train.lora.r": 8, "train.learning_rate": 1e-4}),
-        sweeping._name({"model.name_or_path": "a/b"}),
-        sweeping._name({"model.name_or_path": "a:b"}),
-        sweeping._name({"train.report_to": ["x" * 200]}),
-    ]
-    assert names[0] == "r=8,learning_rate=0.0001"
-    assert len(set(names)) == 4
-    assert all("/" not in name and len(name) < 80 for name in names)
-
-
-def test_the_settings_of_a_trial_are_read_back_as_they_were(recipe, tmp_path):
-    settings = {"train.learning_rate": 1e-5, "train.lora.target_modules": ["q_proj", "v_proj"]}
-    loaded = load_recipe(recipe, Trial(settings, tmp_path / "a b").overrides)
-    assert loaded.recipe.train.learning_rate == 1e-5
-    assert loaded.recipe.train.lora.target_modules == ["q_proj", "v_proj"]
-    assert loaded.run_dir == tmp_path / "a b"
 
 
 def test_a_search_draws_from_ranges_and_draws_the_same_again(recipe, trained):
@@ -178,7 +122,7 @@ def test_trials_train_in_processes_of_their_own_and_only_once(recipe, capfd):
 def test_a_trial_that_is_interrupted_ends_the_sweep_with_its_code(
     recipe, monkeypatch, code, ends_with
 ):
-    monkeypatch.setattr(sweeping.subprocess, "run", lambda *a, **k: CompletedProcess(a, code, "{}"))
+    monkeypatch.setattr(sweeping, "in_own_process", lambda command: (code, "{}", ""))
     with pytest.raises(SystemExit) as caught:
         sweep(recipe, [], ["train.learning_rate=1e-4,3e-4"])
     assert caught.value.code == ends_with
@@ -187,3 +131,36 @@ def test_a_trial_that_is_interrupted_ends_the_sweep_with_its_code(
 def test_the_best_settings_can_be_pasted_into_a_shell(recipe, trained):
     report = sweep(recipe, [], ["train.lora.target_modules=[q_proj, v_proj]"])
     assert report["best"] == ["""--set 'train.lora.target_modules=["q_proj", "v_proj"]'"""]
+
+
+def test_without_evaluations_a_search_goes_by_the_training_loss(recipe, monkeypatch):
+    pytest.importorskip("optuna")
+    told = []
+    monkeypatch.setattr(
+        sweeping, "_train", lambda job, trial: {"validation/loss": None, "train/loss": 2.5}
+    )
+    run_trial = sweeping._run_trial
+    monkeypatch.setattr(sweeping, "_run_trial", lambda *a: told.append(run_trial(*a)) or told[-1])
+    sweep(recipe, [], ["train.learning_rate=1e-5..1e-3:log"], search=2)
+    assert told == [2.5, 2.5]
+
+
+def test_a_search_without_optuna_is_refused_before_anything_is_run(recipe, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtraError):
+        sweep(recipe, [], ["train.learning_rate=1e-5..1e-3"], search=2)
+    assert not (recipe.parent / "run").exists()
+
+
+def test_a_failed_trial_is_in_the_table_with_its_reason(recipe, monkeypatch):
+    ended = {"1e-04": (2, "", "step 3: the loss is nan.\n  Lower it.\n"), "3e-04": (-9, "", "")}
+    monkeypatch.setattr(
+        sweeping,
+        "in_own_process",
+        lambda command: ended["1e-04" if "train.learning_rate=0.0001" in command else "3e-04"],
+    )
+    with pytest.raises(RunError, match="no trial succeeded"):
+        sweep(recipe, [], ["train.learning_rate=1e-4,3e-4"])
+    table = (recipe.parent / "run/sweep/sweep.md").read_text(encoding="utf-8")
+    assert "step 3: the loss is nan." in table
+    assert "training ended with code 137." in table
