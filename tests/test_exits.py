@@ -182,13 +182,17 @@ from burnish import exits
 exits.GRACE_SECONDS = 0.5
 deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 code = f"{deaf}; print(1); time.sleep(60)"
-child = subprocess.Popen(
-    [sys.executable, "-uc", code], stdout=subprocess.PIPE, start_new_session=True
-)
+
+class Child(subprocess.Popen):
+    def wait(self, timeout=None):  # tells that it is waited for
+        if timeout is None:
+            print(self.pid, flush=True)
+        return super().wait(timeout)
+
+child = Child([sys.executable, "-uc", code], stdout=subprocess.PIPE, start_new_session=True)
 child.stdout.readline()
 
 def wait():
-    print(child.pid, flush=True)
     exits.wait_for(child)
 
 exits.run_command(wait, debug=False)
