@@ -3,6 +3,7 @@
 
     python benchmarks/gpu.py --model Qwen/Qwen2.5-7B-Instruct --data my.json --records 512
     python benchmarks/gpu.py --modes default,compile,sdpa,packing --repeats 5
+    python benchmarks/gpu.py --shape config-and-tokenizer/   # no weights needed
     python benchmarks/gpu.py --device cpu --tiny --peers ""       # tries the script without a GPU
 
 All get the same records, LoRA r=16 alpha=32 on all linear layers without dropout, bfloat16, no
@@ -49,9 +50,12 @@ def main() -> int:
         return 2
     card = card if options.device == "cuda" else "a CPU"
     with tempfile.TemporaryDirectory() as scratch:
-        model = _tiny_model(Path(scratch)) if options.tiny else _model_folder(options.model)
+        if options.shape:
+            model = folder = _random_model(options.shape, options.dtype, Path(scratch))
+        else:
+            model = _tiny_model(Path(scratch)) if options.tiny else _model_folder(options.model)
+            folder = _in_type(model, options.dtype, Path(scratch))
         records, held_out = _records(model, options)
-        folder = _in_type(model, options.dtype, Path(scratch))
         shared = {
             "model": str(folder), "dtype": options.dtype, "records": records, "held_out": held_out,
             "max_length": options.max_length, "rows": options.rows, "threads": os.cpu_count() or 1,
@@ -69,6 +73,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", default="trl", help='trl, or "" for burnish alone')
     parser.add_argument("--modes", default=USUAL, help=json.dumps(MODES))
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument(
+        "--shape", type=Path, help="a folder of config.json and a tokenizer: weights at random"
+    )
     parser.add_argument("--tiny", action="store_true", help="a random model of two small layers")
     parser.add_argument("--data", type=Path, help="a JSON list of instruction, input, output")
     parser.add_argument("--records", type=int, default=512)
@@ -153,6 +160,21 @@ def _print_table(
         mfu = f"{rate * flops / peak:.1%}" if peak else "peak unknown"
         print(f"| {peer} {mode} | {rate:,.0f} | {mfu} | {gib:.2f} | {loss:.4f} |")
     print(flush=True)
+
+
+def _random_model(shape: Path, dtype: str, scratch: Path) -> Path:
+    """A model of a config's shape with random weights: as fast as any other of that shape."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    folder = scratch / "random"
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(shape), dtype=getattr(torch, dtype)
+        )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(shape).save_pretrained(folder)
+    return folder
 
 
 def _tiny_model(scratch: Path) -> Path:

@@ -88,7 +88,8 @@ class ModelSection(Section):
     )
     """The attention of the model's own forward, by its name in transformers. `auto` takes
     flash_attention_2 on a GPU, in bfloat16, where the package flash-attn is installed and the model
-    can use it, and elsewhere that library's choice. flex_attention trains on GPUs only."""
+    can use it, and elsewhere that library's choice; without the package, training takes torch's own
+    kernel of that kind where it agrees with the model. flex_attention trains on GPUs only."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for a model whose code you have read."""
     allow_pickle: bool = False
@@ -478,8 +479,8 @@ class TrainSection(Section):
     """What computes a row: `fast` is burnish's own layers for Llama-like models, checked against
     the model's own forward (`transformers`) at the start. `auto` takes it on CPUs if it agrees."""
     use_liger_kernel: Literal["auto"] | bool = "auto"
-    """Let Liger's kernels compute norms, rotary positions and MLPs of the model's own forward, on a
-    GPU. `auto` does so where liger-kernel is installed and agrees with the model."""
+    """Let Liger's kernels compute norms and MLPs of the model's own forward, on a GPU. `auto` does
+    so where liger-kernel is installed and agrees with the model."""
     torch_compile: bool = False
     """Compile the model's own forward with torch.compile, in rows that are padded to row_length.
     It starts minutes later, and pays in long runs."""

@@ -14,10 +14,11 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items):
-    """Skips what needs a GPU where there is none."""
+    """Skips what needs a GPU where there is none; compilers may warn there."""
     skip = pytest.mark.skip(reason="needs a CUDA device")
     for item in items:
         if HERE in item.path.parents and item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.filterwarnings("default::UserWarning"))
             if not torch.cuda.is_available():
                 item.add_marker(skip)
 

@@ -22,6 +22,7 @@ from burnish.training.loss import PLAIN
 from burnish.training.packed_model import PackedModel
 from burnish.training.packing import pack, pad_row
 from burnish.training.recomputing import recomputing
+from burnish.training.varlen import VARLEN, use_varlen
 from tests.training.family import (
     FAMILY,
     adapted,
@@ -48,11 +49,15 @@ needs_liger = pytest.mark.skipif(
     importlib.util.find_spec("liger_kernel") is None, reason="liger-kernel is not installed"
 )
 FLASHES = pytest.param(FLASH, marks=needs_flash)
+KERNELS = ["eager", "sdpa", "flex_attention", VARLEN, FLASHES]
 
 
 def model_on_gpu(dtype=torch.float32, attention="sdpa", kind="Llama", **changes):
     model = adapted(build(kind, **{**WIDE, **changes}).to(dtype)).to(GPU)
-    model.get_base_model().set_attn_implementation(attention)
+    if attention == VARLEN:
+        use_varlen(model)
+    else:
+        model.get_base_model().set_attn_implementation(attention)
     return model
 
 
@@ -93,14 +98,14 @@ def test_packed_rows_equal_one_record_at_a_time_in_float32(name, padded):
 
 
 @pytest.mark.parametrize("padded", [False, True], ids=["as they come", "padded"])
-@pytest.mark.parametrize("name", ["eager", "sdpa", "flex_attention", FLASHES])
+@pytest.mark.parametrize("name", KERNELS)
 def test_packed_rows_are_as_exact_as_one_record_at_a_time_in_bfloat16(name, padded):
     model = model_on_gpu(torch.bfloat16, name)
     found = by_rows(model, PackedModel(model).loss_sum, rows_on_gpu(padded=padded))
     assert_as_good_as_one_by_one(found)
 
 
-@pytest.mark.parametrize("name", ["eager", "sdpa", "flex_attention", FLASHES])
+@pytest.mark.parametrize("name", KERNELS)
 def test_no_attention_lets_a_record_see_its_neighbour(name):
     model = model_on_gpu(torch.bfloat16, name)
     tolerance = tolerance_of(model)
@@ -124,10 +129,28 @@ def test_auto_takes_flash_attention_and_keeps_it(capfd):
     assert "flash-attn computes the attention" in capfd.readouterr().err
 
 
-@needs_flash
-def test_flash_attention_does_not_wait_for_the_gpu_in_every_layer():
+def test_auto_takes_torchs_own_kernel_where_flash_attention_is_not_installed(capfd):
+    model = model_on_gpu(torch.bfloat16)
+    settle_attention(model, RECORDS)
+    assert attention_of(model) == VARLEN
+    assert "torch's varlen kernel computes" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["Mistral", "Gemma3"])
+def test_torchs_own_kernel_sees_no_farther_than_a_window(kind):
+    changes = {"sliding_window": 16, **({"head_dim": 64} if kind == "Gemma3" else {})}
+    expected = one_by_one(adapted(build(kind, **WIDE, **changes)).double(), RECORDS)
+    own = one_by_one(model_on_gpu(torch.bfloat16, "sdpa", kind, **changes), RECORDS)
+    model = model_on_gpu(torch.bfloat16, VARLEN, kind, **changes)
+    found = by_rows(model, PackedModel(model).loss_sum, rows_on_gpu())
+    own_error = worst_difference(on_cpu(own[1]), expected[1])
+    assert worst_difference(on_cpu(found[1]), expected[1]) <= 1.5 * own_error
+
+
+@pytest.mark.parametrize("name", [VARLEN, FLASHES])
+def test_attention_by_records_does_not_wait_for_the_gpu_in_every_layer(name):
     def waits(layers):
-        model = model_on_gpu(torch.bfloat16, FLASH, num_hidden_layers=layers)
+        model = model_on_gpu(torch.bfloat16, name, num_hidden_layers=layers)
         row, *_ = rows_on_gpu(256)
         PackedModel(model).loss_sum(row).backward()  # loads what it needs
         with warnings.catch_warnings(record=True) as caught:
@@ -147,9 +170,7 @@ def test_flash_attention_does_not_wait_for_the_gpu_in_every_layer():
 
 @needs_liger
 @pytest.mark.parametrize("kind", ["Llama", "Qwen3", "Mistral"])
-def test_ligers_kernels_are_as_exact_as_the_models_own(kind, monkeypatch):
-    source = __import__(f"transformers.models.{kind.lower()}.modeling_{kind.lower()}", fromlist="_")
-    monkeypatch.setattr(source, "apply_rotary_pos_emb", source.apply_rotary_pos_emb)  # put back
+def test_ligers_kernels_are_as_exact_as_the_models_own(kind):
     sizes = {"head_dim": 64} if kind == "Qwen3" else {}
     expected = one_by_one(adapted(build(kind, **WIDE, **sizes)).double(), RECORDS)
     model = model_on_gpu(kind=kind, **sizes)
@@ -159,7 +180,7 @@ def test_ligers_kernels_are_as_exact_as_the_models_own(kind, monkeypatch):
     assert worst_difference(on_cpu(gradients), expected[1]) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["sdpa", FLASHES])
+@pytest.mark.parametrize("name", ["sdpa", VARLEN, FLASHES])
 @pytest.mark.parametrize("length", [128, None], ids=["rows of 128", "rows of any length"])
 def test_a_compiled_forward_is_as_exact_as_the_models_own(name, length):
     model = model_on_gpu(torch.bfloat16, name)

@@ -105,8 +105,9 @@ train: {{{{per_device_train_batch_size: 16, row_length: 2048, gradient_checkpoin
     assert not report.fits
     assert report.memory_gib["cuda"].fits is False
     assert report.time is None
-    assert report.changes_that_fit
-    for number, line in enumerate(report.changes_that_fit[:2]):
+    to_paste = [line for line in report.changes_that_fit if line.startswith("--set")]
+    assert to_paste
+    for number, line in enumerate(to_paste[:2]):
         settings = line.partition("#")[0].replace("--set", "").split()
         again = look(load_recipe(recipe, settings), tmp_path / f"changed{number}", small)
         assert again.fits, line

@@ -90,32 +90,30 @@ def on_gpu(monkeypatch):
 
 @pytest.fixture
 def liger(monkeypatch):
-    """Stands in for liger-kernel on a GPU: norms and rotary positions are replaced as it does."""
+    """Stands in for liger-kernel on a GPU: norms and its source are changed as it does."""
     package = ModuleType("liger_kernel")
     package.__spec__ = ModuleSpec("liger_kernel", None)
     patch = ModuleType("liger_kernel.transformers.monkey_patch")
     patch.told, patch.offset, patch.error = [], 0.0, None
 
     def norm(module, x):
+        patch.told.append("norm")
         n = x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + 1e-6)
         return (n * (module.offset + module.weight)).to(x.dtype)
-
-    def rotary(q, k, cos, sin):
-        patch.told.append("rotary")
-        return original(q, k, cos, sin)
 
     def apply(model, **settings):
         patch.told.append(settings)
         if patch.error:
             raise patch.error
-        modeling_llama.apply_rotary_pos_emb = rotary
+        modeling_llama.LlamaRMSNorm = modeling_llama.LlamaMLP = None
         for module in model.modules():
-            if isinstance(module, modeling_llama.LlamaRMSNorm):
+            if isinstance(module, own):
                 module.offset = patch.offset
                 module.forward = MethodType(norm, module)
 
-    original = modeling_llama.apply_rotary_pos_emb
-    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", original)  # put back at the end
+    own = modeling_llama.LlamaRMSNorm
+    for name in ("LlamaRMSNorm", "LlamaMLP"):
+        monkeypatch.setattr(modeling_llama, name, getattr(modeling_llama, name))  # put back at last
     patch.MODEL_TYPE_TO_APPLY_LIGER_FN = {"llama": apply}
     patch._apply_liger_kernel_to_instance = apply
     monkeypatch.setitem(sys.modules, "liger_kernel", package)
@@ -130,21 +128,28 @@ def test_kernels_that_compute_the_same_are_used_without_their_cross_entropy(lige
     model = adapted(build("Llama"))
     before = loss_of(model)
     use_liger(model, wanted, RECORDS)
-    assert liger.told[0] == {"cross_entropy": False, "fused_linear_cross_entropy": False}
+    left_out = {"rope": False, "cross_entropy": False, "fused_linear_cross_entropy": False}
+    assert liger.told[0] == left_out
     assert "Liger's kernels compute norms" in capfd.readouterr().err
     liger.told.clear()
     assert loss_of(model) == pytest.approx(before, rel=1e-6)
-    assert liger.told == ["rotary", "rotary"]  # of both layers
+    assert liger.told == ["norm"] * 5  # two of each of both layers, and the last
+
+
+def test_models_to_come_have_their_own_norms_and_mlps_again(liger):
+    use_liger(adapted(build("Llama")), True, RECORDS)
+    liger.told.clear()
+    assert loss_of(adapted(build("Llama"))) > 0
+    assert liger.told == []
 
 
 def test_kernels_that_compute_something_else_are_taken_out_again(liger, capfd):
     liger.offset = 1.0  # the norm of Gemma in place of Llama's
     model = adapted(build("Llama"))
-    before, rotary = loss_of(model), modeling_llama.apply_rotary_pos_emb
+    before = loss_of(model)
     state = {name: set(vars(module)) for name, module in model.named_modules()}
     use_liger(model, "auto", RECORDS)
     assert loss_of(model) == before
-    assert modeling_llama.apply_rotary_pos_emb is rotary
     assert {name: set(vars(module)) for name, module in model.named_modules()} == state
     said = capfd.readouterr().err
     assert "Liger's kernels are not used: its loss is" in said

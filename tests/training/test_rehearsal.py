@@ -95,7 +95,7 @@ def test_of_layers_that_recompute_and_offload_nothing_stays_but_what_is_at_work(
 def test_an_offloading_step_on_fake_tensors_takes_what_a_real_one_takes(backend, number):
     config = tiny_llama(300, num_hidden_layers=6, **WIDE).config
     row = batch(512, 30, records=8)
-    loop = loop_of(config, on="cuda", backend=backend, activation_offloading=True)
+    loop = loop_of(config, on="cuda", backend=backend, activation_offloading=True, bf16=False)
     planned = step_bytes(setting_of(config), row, loop, number)
     base = tiny_llama(300, num_hidden_layers=6, **WIDE)
     model, host = get_peft_model(base, lora_config(TRAIN.lora)).train(), HostBytes()

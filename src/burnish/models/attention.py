@@ -2,7 +2,8 @@
 
 flash-attn computes the records of a packed row one by one; the others compute the square of the
 whole row and mask what lies between records. Only the package flash-attn is used, never kernels
-that transformers would fetch from a hub in its place.
+that transformers would fetch from a hub in its place. Where it is not installed, training takes the
+kernel that torch carries (training/varlen.py).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def prefer_flash(model: Any) -> None:
     """Lets a model attend by flash-attn if it can; otherwise it stays with what it has."""
     others = getattr(model, "_compatible_flash_implementations", None)
     fits = getattr(model, "_supports_flash_attn", False) and (not others or FLASH in others)
-    if not fits or _head_width(model) > WIDEST_HEAD or _against_flash(model.device, model.dtype):
+    if not fits or head_width(model) > WIDEST_HEAD or _against_flash(model.device, model.dtype):
         return
     try:
         model.set_attn_implementation(FLASH)
@@ -57,10 +58,9 @@ def attention_of(model: Any) -> str:
     return str(getattr(model.config.get_text_config(), "_attn_implementation", None) or "eager")
 
 
-def _against_flash(device: torch.device, dtype: torch.dtype) -> str:
-    """What speaks against flash-attn; empty if nothing does."""
+def against_kernels(device: torch.device, dtype: torch.dtype) -> str:
+    """What speaks against kernels of flash-attn's kind; empty if nothing does."""
     import torch
-    from transformers.utils import is_flash_attn_2_available
 
     if device.type != "cuda":
         return "it needs a GPU"
@@ -68,12 +68,20 @@ def _against_flash(device: torch.device, dtype: torch.dtype) -> str:
         return "it needs a GPU of the Ampere generation or a later one"
     if dtype not in (torch.bfloat16, torch.float16):
         return f"it computes in bfloat16 or float16, not in {str(dtype).removeprefix('torch.')}"
-    if not is_flash_attn_2_available():
-        return "the package flash-attn is not installed"
     return ""
 
 
-def _head_width(model: Any) -> int:
+def head_width(model: Any) -> int:
+    """How many numbers a head of a model has."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_attention_heads", None) or 1
     return int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+
+
+def _against_flash(device: torch.device, dtype: torch.dtype) -> str:
+    from transformers.utils import is_flash_attn_2_available
+
+    why = against_kernels(device, dtype)
+    if not why and not is_flash_attn_2_available():
+        return "the package flash-attn is not installed"
+    return why

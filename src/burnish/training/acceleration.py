@@ -1,4 +1,4 @@
-"""What makes a model's own forward faster: flash-attn, Liger's kernels, torch.compile.
+"""What makes a model's own forward faster: flash-attn or torch's like, Liger's, torch.compile.
 
 Each has to show on a few records that it computes the same before a step is made with it. What
 `auto` chose and does not is left out again, and said; what the recipe asks for and does not is an
@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -38,13 +38,28 @@ from burnish.training.comparison import (
 from burnish.training.loss import LossTerms
 from burnish.training.packed_model import PackedModel, run_model
 from burnish.training.packing import Record, pack, pad_row
+from burnish.training.varlen import against_varlen, use_varlen
 
 
 def settle_attention(model: Any, records: Sequence[Record]) -> None:
-    """Takes flash-attn from a model again if a record sees its neighbour by it, or it fails."""
-    if attention_of(model) != FLASH:
-        return
+    """Lets a GPU attend to each record of a row by itself, if that computes the same.
+
+    flash-attn, which loading took where it is installed, is taken out again if a record sees its
+    neighbour by it, or it fails; without it torch's own kernel is put in, if it agrees with the
+    attention that the model has.
+
+    Args:
+        model: a model on its device, changed in place.
+        records: training records to try it on.
+    """
     model.eval()
+    if attention_of(model) == FLASH:
+        _check_flash(model, records)
+    elif not against_varlen(model) and not sharded.is_asked_for():
+        _try_varlen(model, records)
+
+
+def _check_flash(model: Any, records: Sequence[Record]) -> None:
     try:
         check_isolation_of(model, PackedModel(model).loss_sum, probe_of(records))
     except (TrainingError, RuntimeError, ValueError, ImportError) as error:
@@ -54,13 +69,33 @@ def settle_attention(model: Any, records: Sequence[Record]) -> None:
         say("flash-attn computes the attention of the model's own forward")
 
 
+def _try_varlen(model: Any, records: Sequence[Record]) -> None:
+    probe, before, loss_sum = probe_of(records), attention_of(model), PackedModel(model).loss_sum
+    alone = [row for record in probe for row in pack([record], 2**31, share_prefixes=False)]
+    together = pack(probe, 2**31, share_prefixes=False)
+    with nudged(model):
+        own = measure(model, loss_sum, alone)
+        use_varlen(model)
+        try:
+            other = measure(model, loss_sum, together)
+            why = difference(own, other, tolerance_of(model))
+        except (RuntimeError, ValueError, TypeError) as error:
+            why = first_line(error)
+    if why:
+        base_of(model).set_attn_implementation(before)
+        say(f"{before} computes attention; torch's varlen kernel is not taken: {why}")
+    else:
+        say("torch's varlen kernel computes the attention of each record: it agrees with the model")
+
+
 # --- Liger's kernels -------------------------------------------------------------------------
 
 
 def use_liger(model: Any, wanted: Literal["auto"] | bool, records: Sequence[Record]) -> None:
-    """Lets Liger's kernels compute norms, rotary positions and gated MLPs, if they do it right.
+    """Lets Liger's kernels compute norms and gated MLPs, if they do it right.
 
-    Their cross entropy is left out: burnish's own never makes logits that carry no loss.
+    Their cross entropy is left out: burnish's own never makes logits that carry no loss. So are
+    their rotary positions: they would stay in place for every model of the kind in this process.
 
     Args:
         model: a model on its device, changed in place.
@@ -74,7 +109,7 @@ def use_liger(model: Any, wanted: Literal["auto"] | bool, records: Sequence[Reco
         return
     why = _against_liger(model) or _try_liger(model, records)
     if not why:
-        say("Liger's kernels compute norms, rotary positions and MLPs: they agree with the model")
+        say("Liger's kernels compute norms and MLPs: they agree with the model")
     elif wanted is True:
         raise TrainingError(
             "train.use_liger_kernel", f"Liger's kernels can't be used: {why}.", "Set auto or false."
@@ -100,7 +135,7 @@ def _try_liger(model: Any, records: Sequence[Record]) -> str:
     rows = pack(probe_of(records), 2**31, share_prefixes=False)
     with nudged(model):
         own = measure(model, loss_sum, rows)
-        take_out = _remember(base)
+        take_out = _remember(base.modules())
         try:
             why = _put_liger_in(base) or difference(
                 own, measure(model, loss_sum, rows), tolerance_of(model)
@@ -131,18 +166,19 @@ def _put_liger_in(base: Any) -> str:
     kind = base.config.model_type
     if kind not in MODEL_TYPE_TO_APPLY_LIGER_FN:
         return f"there are none for {kind}"
-    _apply_liger_kernel_to_instance(
-        model=base, cross_entropy=False, fused_linear_cross_entropy=False
-    )
+    # It also puts classes into the model's source file, which models to come would be made of.
+    restore = _remember([sys.modules[type(base).__module__]])
+    try:
+        _apply_liger_kernel_to_instance(
+            model=base, rope=False, cross_entropy=False, fused_linear_cross_entropy=False
+        )
+    finally:
+        restore()
     return ""
 
 
-def _remember(model: Any) -> Callable[[], None]:
-    """What undoes all that is set from now on in a model's modules and in its source file.
-
-    Liger puts functions of its own into both.
-    """
-    things = [sys.modules[type(model).__module__], *model.modules()]
+def _remember(things: Iterable[Any]) -> Callable[[], None]:
+    """What undoes all that is set from now on in modules of a model or of Python."""
     places = [thing.__dict__ for thing in things]
     before = [dict(place) for place in places]
 

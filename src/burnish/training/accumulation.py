@@ -131,9 +131,10 @@ class Accumulation:
             for parameter in self._parameters:
                 parameter.grad = None
             lanes = deal_to_lanes(records, self.lanes)
-            if len(lanes) == 1:
-                return self._one_by_one(lanes[0], scale, ahead)
-            return self._side_by_side(lanes, scale)
+            with self._backend.around():
+                if len(lanes) == 1:
+                    return self._one_by_one(lanes[0], scale, ahead)
+                return self._side_by_side(lanes, scale)
 
         return in_smaller_pieces(work, partial(self._shorten, records))
 
@@ -144,7 +145,8 @@ class Accumulation:
             rows = self._rows(records, self.lanes)
             waves = [rows[i : i + self.lanes] for i in range(0, len(rows), self.lanes)]
             shown = track(waves, "validate", total=len(rows), unit="rows", size=len)
-            return sum(float(loss) for wave in shown for loss in self._together(self._loss, wave))
+            with self._backend.around():
+                return sum(float(x) for wave in shown for x in self._together(self._loss, wave))
 
         return in_smaller_pieces(work, partial(self._shorten, records))
 

@@ -8,8 +8,8 @@ rows would be silently wrong, and training does not start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -47,6 +47,7 @@ class Backend:
         shares_prefixes: whether a row's records may share their beginning.
         takes_lanes: whether several rows may go through it at once, in threads.
         static_rows: whether all rows shall be padded to one length.
+        around: what holds while the rows of a step go forward and backward.
         why: what speaks against the fast path, where it is not taken.
     """
 
@@ -55,6 +56,7 @@ class Backend:
     shares_prefixes: bool
     takes_lanes: bool = False
     static_rows: bool = False
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
     why: str = ""
 
 

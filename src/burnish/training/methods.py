@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,28 +184,55 @@ def save_trained(
 # --- computing --------------------------------------------------------------------------------
 
 
+def autocasts(section: TrainSection, on: str, compute: torch.dtype) -> bool:
+    """Whether a row's products are computed by autocast on a kind of device.
+
+    Where weights of the model learn, which are float32; and of LoRA on a GPU, whose updates would
+    else go through it in float32 and cost as much as the model. The fast path sees to its own.
+    """
+    if compute == torch.float32:
+        return False
+    return section.method != "lora" or (on == "cuda" and section.backend != "fast")
+
+
 @contextmanager
-def computing(section: TrainSection, device: torch.device, compute: torch.dtype) -> Iterator[None]:
-    """Computes products as the method has it: by autocast, where weights of the model learn."""
-    if section.method == "lora" or compute == torch.float32:
+def computing(
+    section: TrainSection, device: torch.device, compute: torch.dtype, on: str = ""
+) -> Iterator[None]:
+    """Computes products as the method has it on a device, or as it would on another kind of it."""
+    if not autocasts(section, on or device.type, compute):
         yield
         return
     with torch.autocast(device.type, dtype=compute):
         yield
 
 
+def inputs_as_they_come(model: Any) -> AbstractContextManager[None]:
+    """Keeps adapters from making float32 of their inputs, which autocast would turn back again.
+
+    Holds around a whole step, so that layers recompute as they computed.
+    """
+    from peft.helpers import disable_input_dtype_casting
+
+    held: AbstractContextManager[None] = disable_input_dtype_casting(model)
+    return held
+
+
 def as_method_computes(
     backend: Backend, model: Any, section: TrainSection, compute: torch.dtype
 ) -> Backend:
     """The backend with the method's autocast around a row's loss, and NEFTune's noise in it."""
-    loss_sum = backend.loss_sum
+    loss_sum, device = backend.loss_sum, model.device
+    autocast = autocasts(section, device.type, compute)
 
     def in_type(row: Row) -> Tensor:
         with computing(section, row.input_ids.device, compute):
             return loss_sum(row)
 
-    changed: LossSum = loss_sum if section.method == "lora" else in_type
+    changed: LossSum = in_type if autocast else loss_sum
     if section.neftune_noise_alpha:
         embedding = base_of(model).get_input_embeddings()
         changed = with_noise(changed, embedding, section.neftune_noise_alpha)
+    if autocast and section.method == "lora":
+        backend = replace(backend, around=partial(inputs_as_they_come, model))
     return replace(backend, loss_sum=changed, why=section.against_fast_path or backend.why)

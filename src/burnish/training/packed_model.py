@@ -6,8 +6,8 @@ not a matter of speed here. Whether it holds for the attention in use is tested,
 (backends.py).
 
 sdpa and eager make one mask of the row out of the position ids, flex_attention a mask of blocks.
-flash-attn takes no mask but the places where records begin; each layer would look for them in the
-position ids, and wait for the GPU to find them, so they are given with the row.
+flash-attn and torch's varlen take no mask but the places where records begin; each layer would look
+for them in the position ids, and wait for the GPU to find them, so they are given with the row.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from burnish.models.lora import base_of
 from burnish.scoring import plain_head_decoder
 from burnish.training.loss import PLAIN, LossTerms, cross_entropy_sum
 from burnish.training.packing import Row
+from burnish.training.varlen import VARLEN
 
 
 def run_model(module: Any, **inputs: Any) -> Any:
@@ -75,7 +76,8 @@ def _keeps_chosen_logits(model: Any) -> bool:
 
 def _boundaries(model: Any, row: Row) -> dict[str, Any]:
     """Where the records of a row begin and end, under the names that flash-attn is told it by."""
-    if not attention_of(model).startswith("flash_attention"):
+    attention = attention_of(model)
+    if attention != VARLEN and not attention.startswith("flash_attention"):
         return {}
     taken = inspect.signature(base_of(model).forward).parameters.values()
     if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in taken):
@@ -84,7 +86,9 @@ def _boundaries(model: Any, row: Row) -> dict[str, Any]:
     if row.input_ids.is_cuda:
         ends = ends.pin_memory().to(row.input_ids.device, non_blocking=True)
     longest = max(len(segment) for segment in row.segments)
-    return {
+    # A mask of four dimensions is taken for one that is ready: none is made, and none is read.
+    ready = {"attention_mask": row.input_ids.new_ones(1, 1, 1, 1)} if attention == VARLEN else {}
+    return ready | {
         "cu_seq_lens_q": ends,
         "cu_seq_lens_k": ends,
         "max_length_q": longest,

@@ -7,6 +7,7 @@ it keeps, and on a real one to time it; so what it says follows the loop, the fa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Literal
@@ -28,7 +29,7 @@ from burnish.training.backends import Backend
 from burnish.training.limit import data_sheet, measured_rate
 from burnish.training.llama.attention import BLOCK, Segment, forget_masks
 from burnish.training.llama.model import Unfit, read_model
-from burnish.training.methods import computing
+from burnish.training.methods import autocasts, computing, inputs_as_they_come
 from burnish.training.offloading import offloading, saved_on
 from burnish.training.packed_model import PackedModel
 from burnish.training.packing import Row
@@ -61,7 +62,7 @@ def loop_of(
         training=partial(_training, train, rows, num_processes),
         validation=rows.all_at_once,
         rows=rows.of_step,
-        loss=partial(_loss, name, setting),
+        loss=partial(_loss, name, setting, on),
         run=partial(_runner, rows, setting),
         rate=partial(_rate, name),
         bucket=ranks.BUCKET,
@@ -169,16 +170,16 @@ def _smaller(train: TrainSection) -> tuple[dict[str, Any], ...]:
 
 
 def _loss(
-    name: Name, setting: Setting, model: Any, batch: Batch, num_recomputed: int
+    name: Name, setting: Setting, on: Device, model: Any, batch: Batch, num_recomputed: int
 ) -> Callable[[], Tensor]:
     row = _row(batch, next(iter(model.parameters())).device)
     # Without random numbers to keep, which fake tensors have none of.
-    loss_sum = _loss_sum(name, setting, model, num_recomputed, preserve_rng_state=False)
+    loss_sum = _loss_sum(name, setting, model, num_recomputed, on, preserve_rng_state=False)
     return partial(loss_sum, row)
 
 
 def _loss_sum(
-    name: Name, setting: Setting, model: Any, num_recomputed: int, **options: Any
+    name: Name, setting: Setting, model: Any, num_recomputed: int, on: str = "", **options: Any
 ) -> Callable[[Row], Tensor]:
     """A row's loss as the trainer computes it, but for noise and what is added to cross entropy."""
     if name != "transformers":
@@ -187,7 +188,12 @@ def _loss_sum(
     recompute_layers(model, num_recomputed, **options)
 
     def own(row: Row) -> Tensor:
-        with computing(setting.train, row.input_ids.device, setting.dtype):
+        device, train = row.input_ids.device, setting.train
+        casts = autocasts(train, on or device.type, setting.dtype)
+        with (
+            computing(train, device, setting.dtype, on),
+            inputs_as_they_come(model) if casts else nullcontext(),
+        ):
             return PackedModel(model).loss_sum(row)
 
     return own
