@@ -26,6 +26,7 @@ from burnish.recipe import ModelSection, Recipe, TrainSection
 from burnish.training import ranks
 from burnish.training.accumulation import Accumulation, Packing, deal_to_lanes
 from burnish.training.backends import Backend
+from burnish.training.liger_shapes import keep_as_liger, takes_liger
 from burnish.training.limit import data_sheet, measured_rate
 from burnish.training.llama.attention import BLOCK, Segment, forget_masks
 from burnish.training.llama.model import Unfit, read_model
@@ -58,7 +59,7 @@ def loop_of(
     name = _backend_name(setting, on)
     rows = _Packer(train, name, set_threads() if name != "transformers" and on == "cpu" else 1)
     return Loop(
-        name=name,
+        name=_as_computed(name, setting, on),
         training=partial(_training, train, rows, num_processes),
         validation=rows.all_at_once,
         rows=rows.of_step,
@@ -79,6 +80,15 @@ def _backend_name(setting: Setting, on: Device) -> Name:
     if own or train.torch_compile or train.against_fast_path or not _is_llama_like(setting):
         return "transformers"
     return "int8" if train.speed == "int8" else "fast"
+
+
+def _as_computed(name: Name, setting: Setting, on: Device) -> str:
+    """A name for all that a row is computed alike by."""
+    casts = autocasts(setting.train, on, setting.dtype)
+    own = name == "transformers"
+    return (
+        name + " autocast" * (own and casts) + " liger" * (own and takes_liger(setting.train, on))
+    )
 
 
 @lru_cache(maxsize=64)
@@ -185,6 +195,8 @@ def _loss_sum(
     if name != "transformers":
         parts = read_model(model) if name == "fast" else read_model(model).in_8_bits()
         return partial(parts.loss_sum, num_recomputed=num_recomputed)
+    if takes_liger(setting.train, on):
+        keep_as_liger(model)
     recompute_layers(model, num_recomputed, **options)
 
     def own(row: Row) -> Tensor:
