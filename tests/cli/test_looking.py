@@ -56,3 +56,8 @@ def test_watch_draws_a_picture_of_a_recipes_run_and_of_a_folder(tiny, tmp_path):
         shown = burnish("watch", target, "--once", folder=tmp_path).stdout
         assert "recipe: step 7," in shown
         assert "train/loss 1.25" in shown
+
+
+def test_a_latency_without_a_bandwidth_is_refused(tiny, tmp_path):
+    told = fails("plan", tiny, "--latency", "5", folder=tmp_path)
+    assert "it says nothing without --bandwidth" in told

@@ -186,3 +186,11 @@ def test_the_type_on_disk_is_read_from_the_config(tmp_path):
     ):
         (tmp_path / "config.json").write_text(text)
         assert own_dtype(tmp_path) == dtype
+
+
+@pytest.mark.parametrize("name", ["float33", "Tensor", 7])
+def test_a_type_that_is_none_is_refused_by_name(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps({"dtype": name}))
+    with pytest.raises(ModelError, match=f"dtype is {name!r}, which is no type") as caught:
+        own_dtype(tmp_path)
+    assert caught.value.where == str(tmp_path / "config.json")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from burnish.cli.app import Debug, Json, RecipePath, Set, app, load
+from burnish.errors import RecipeError
 from burnish.terminal import print_report, report_of, stdout_for_report
 
 
@@ -175,8 +176,9 @@ def plan(
         ),
     ] = None,
     latency: Annotated[
-        float, typer.Option(metavar="US", min=0, help="Of a message, with --bandwidth.")
-    ] = 20,
+        float | None,
+        typer.Option(metavar="US", min=0, help="Of a message, with --bandwidth; 20 by default."),
+    ] = None,
     set_: Set = None,
     json_: Json = False,
     debug: Debug = False,
@@ -191,7 +193,9 @@ def plan(
     from burnish.training.rehearsal import rehearsed_loop
 
     loaded = load(recipe, set_)
-    link = Link.given(bandwidth, latency) if bandwidth else None
+    if latency is not None and bandwidth is None:
+        raise RecipeError("--latency", "it says nothing without --bandwidth.", "Name both.")
+    link = Link.given(bandwidth, 20 if latency is None else latency) if bandwidth else None
     target = Target(gpu, price_per_hour, calibrate, model_config, processes, link)
     with tempfile.TemporaryDirectory(prefix="burnish-plan-") as scratch:
         report_of(

@@ -58,6 +58,13 @@ def pick_dtype(bf16: str | bool = "auto", *, training: bool = False) -> torch.dt
     return torch.bfloat16 if bf16 else torch.float32
 
 
+def trains_in_bf16(bf16: str | bool) -> bool:
+    """What `train.bf16` comes to on this machine; a probe may say something else another time."""
+    import torch
+
+    return pick_dtype(bf16, training=True) == torch.bfloat16
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """A type as people write it, such as float32."""
     return str(dtype).removeprefix("torch.")
@@ -206,13 +213,24 @@ def load_unmerged(folder: Path, section: ModelSection, run: RunDir) -> Any:
 
 
 def own_dtype(folder: Path) -> torch.dtype:
-    """The type of a model's weights on disk, by its config."""
+    """The type of a model's weights on disk, by its config.
+
+    Raises:
+        ModelError: the config names something else.
+    """
     _import_torch()
     import torch
 
     config = read_config(folder)
     name = config.get("dtype") or config.get("torch_dtype") or "float32"
-    return getattr(torch, str(name))  # type: ignore[no-any-return]
+    dtype = getattr(torch, str(name).removeprefix("torch."), None)
+    if not isinstance(dtype, torch.dtype):
+        raise ModelError(
+            str(folder / "config.json"),
+            f"dtype is {name!r}, which is no type of numbers.",
+            "Put the type of the weights there, such as bfloat16.",
+        )
+    return dtype
 
 
 def check_causal(folder: Path, *, trust_remote_code: bool) -> None:

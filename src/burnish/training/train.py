@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from burnish.errors import MissingExtraError, TrainingError, naming
 from burnish.labels.verdict import check_audit
-from burnish.models.loading import dtype_name, pick_dtype
+from burnish.models.loading import trains_in_bf16
 from burnish.models.memory import is_out_of_memory, trim_heap
 from burnish.models.names import find_model
 from burnish.parity.checks import check_base, check_rows, check_run
@@ -94,9 +94,11 @@ def ready(
 
     made_from = ranks.from_first(lambda: agreement(model, section, run))
     start = ranks.from_first(lambda: find_start(run.checkpoints, made_from, section))
-    section = ranks.from_first(lambda: _settled(pinned(section, start)))
+    section = pinned(section, start)
+    bf16 = ranks.from_first(lambda: trains_in_bf16(section.bf16))
+    section = section.model_copy(update={"bf16": bf16})
     trainer = build(model, section, run, reporter)
-    dtype = dtype_name(pick_dtype(section.bf16, training=True))
+    dtype = "bfloat16" if bf16 else "float32"
     trainer.begin(start, section, made_from, dtype=dtype)
     return trainer, start, dtype
 
@@ -114,12 +116,6 @@ def check(model: ModelSection, section: TrainSection, run: RunDir) -> None:
     check_base(certificate, model, find_model(model))
     check_rows(certificate, load_from_disk(str(run.split("train"))), tokenizer, "train")
     check_audit(run, model, section.lora, all_learns=section.method == "full")
-
-
-def _settled(section: TrainSection) -> TrainSection:
-    """The settings, with what a probe of this machine says once for all processes."""
-    dtype = pick_dtype(section.bf16, training=True)
-    return section.model_copy(update={"bf16": dtype_name(dtype) == "bfloat16"})
 
 
 def go(trainer: BurnishTrainer, start: Start | None, reporter: Any, run: RunDir) -> None:

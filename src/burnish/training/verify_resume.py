@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from burnish.errors import TrainingError
 from burnish.exits import GO_ON_LATER
-from burnish.models.loading import dtype_name, pick_dtype
+from burnish.models.loading import trains_in_bf16
 from burnish.progress import say
 from burnish.recipe import ModelSection, TrainSection
 from burnish.run_dir import RunDir
@@ -61,8 +61,7 @@ def verify_resume(
         raise TrainingError(
             "--cut", f"{cut} is not between 0 and {steps}.", "Name a step within --steps."
         )
-    # A probe of the machine could decide otherwise in another process.
-    bf16 = dtype_name(pick_dtype(section.bf16, training=True)) == "bfloat16"
+    bf16 = trains_in_bf16(section.bf16)  # for all its processes
     section = section.model_copy(update={"report_to": [], "allow_changed": [], "bf16": bf16})
     with tempfile.TemporaryDirectory(prefix=".verify-resume-", dir=run.path) as scratch:
         folders = [_scratch_run(run, Path(scratch) / name) for name in ("whole", "cut")]
