@@ -114,6 +114,14 @@ def test_the_model_keeps_its_attention_where_it_does_not(broken, said, kernel, m
     assert one_by_one(model, RECORDS)[0] == expected
 
 
+def test_a_model_that_takes_no_other_attention_keeps_its_own_in_silence(kernel, monkeypatch, capfd):
+    model = adapted(build("Llama"))
+    monkeypatch.setattr(type(model.get_base_model()), "set_attn_implementation", lambda *_: None)
+    settle_attention(model, RECORDS)
+    assert attention_of(model) == "sdpa"
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     "name, lack",
     [("gemma 2, soft caps", "softcap"), ("dropout", "dropout")],
