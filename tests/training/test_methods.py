@@ -16,6 +16,7 @@ from burnish.pipeline import run_stage
 from burnish.recipe import MergeSection, ModelSection, TrainSection
 from burnish.recipe_file import load_recipe
 from burnish.run_dir import RunDir
+from burnish.training import assembly, methods
 from burnish.training.assembly import build
 from burnish.training.journal import read_lines
 from burnish.training.methods import check_settings, load_trainable
@@ -145,6 +146,42 @@ def test_a_method_learns_resumes_exactly_and_merges(tmp_path, tiny_model, name):
     settings, count = METHODS[name]
     report, _ = check_whole_way(*prepared(tmp_path, tiny_model, settings))
     assert report.trainable_parameters == count
+
+
+ON_A_GPU = {
+    "lora": ("load_in_4bit: false", {}),
+    "dora": ("load_in_4bit: false", {"lora": {"r": 2, "use_dora": True}}),
+    "pissa": ("load_in_4bit: false", {"lora": {"r": 2, "init_lora_weights": "pissa"}}),
+    "dropout and layers that recompute": (
+        "load_in_4bit: false",
+        {"lora": {"r": 2, "lora_dropout": 0.1}, "gradient_checkpointing": True},
+    ),
+    "samples": ("load_in_4bit: false", {"eval_strategy": "steps", "eval_steps": 4, "samples": 1}),
+    "new tokens": ("new_tokens: [Answer, Question]", {}),
+    "4 bits": ("load_in_4bit: true", {}),
+}
+
+
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_lora_in_bfloat16_by_autocast_learns_as_well(tmp_path, tiny_model, monkeypatch, name):
+    def autocasts(section, on, compute):  # as it answers on a GPU
+        return compute == torch.bfloat16
+
+    for place in (methods, assembly):
+        monkeypatch.setattr(f"{place.__name__}.autocasts", autocasts, raising=False)
+    seen = []
+    own = torch.nn.functional.linear
+
+    def linear(input, weight, bias=None):
+        if weight.requires_grad:
+            seen.append(input.dtype)
+        return own(input, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    width, settings = ON_A_GPU[name]
+    settings = {"bf16": True, "backend": "transformers", **settings}
+    check_whole_way(*prepared(tmp_path, tiny_model, settings, width, test_size=0.2))
+    assert torch.bfloat16 in seen
 
 
 @pytest.mark.parametrize("name", WIDTHS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -207,15 +207,21 @@ def computing(
         yield
 
 
-def inputs_as_they_come(model: Any) -> AbstractContextManager[None]:
+@contextmanager
+def inputs_as_they_come(model: Any) -> Iterator[None]:
     """Keeps adapters from making float32 of their inputs, which autocast would turn back again.
 
-    Holds around a whole step, so that layers recompute as they computed.
+    Holds around a whole step, so that layers recompute as they computed. PEFT's own helper stops at
+    layers that never do so, such as those of new tokens.
     """
-    from peft.helpers import disable_input_dtype_casting
-
-    held: AbstractContextManager[None] = disable_input_dtype_casting(model)
-    return held
+    layers = [m for m in model.modules() if getattr(m, "cast_input_dtype_enabled", False)]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.cast_input_dtype_enabled = True
 
 
 def as_method_computes(
