@@ -60,9 +60,7 @@ def pick_dtype(bf16: str | bool = "auto", *, training: bool = False) -> torch.dt
 
 def trains_in_bf16(bf16: str | bool) -> bool:
     """What `train.bf16` comes to on this machine; a probe may say something else another time."""
-    import torch
-
-    return pick_dtype(bf16, training=True) == torch.bfloat16
+    return dtype_name(pick_dtype(bf16, training=True)) == "bfloat16"
 
 
 def dtype_name(dtype: torch.dtype) -> str:

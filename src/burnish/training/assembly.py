@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +32,7 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
     from burnish.training.headroom import layers_to_recompute
     from burnish.training.health import Health
     from burnish.training.limit import limit_of
-    from burnish.training.methods import (
-        as_method_computes,
-        autocasts,
-        computing,
-        inputs_as_they_come,
-        keep_start,
-        load_trainable,
-    )
+    from burnish.training.methods import as_method_computes, computing, keep_start, load_trainable
     from burnish.training.offloading import offloading
     from burnish.training.optimizers import make_optimizer
     from burnish.training.recomputing import recomputing
@@ -64,11 +56,7 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
     )
     train_set, validation = _examples(run)
     tried = _records(train_set.select(range(min(len(train_set), 16))))
-    casts = autocasts(section, tuned.device.type, dtype)
-    with (
-        computing(section, tuned.device, dtype),
-        inputs_as_they_come(tuned) if casts else nullcontext(),
-    ):
+    with computing(tuned, section, tuned.device, dtype):
         backend = _backend(tuned, model, section, tried)
     backend = as_method_computes(backend, tuned, section, dtype)
     if backend.name == "fast":

@@ -197,13 +197,13 @@ def autocasts(section: TrainSection, on: str, compute: torch.dtype) -> bool:
 
 @contextmanager
 def computing(
-    section: TrainSection, device: torch.device, compute: torch.dtype, on: str = ""
+    model: Any, section: TrainSection, device: torch.device, compute: torch.dtype, on: str = ""
 ) -> Iterator[None]:
-    """Computes products as the method has it on a device, or as it would on another kind of it."""
+    """Lets a model compute as the method has it on a device, or as it would on another kind."""
     if not autocasts(section, on or device.type, compute):
         yield
         return
-    with torch.autocast(device.type, dtype=compute):
+    with torch.autocast(device.type, dtype=compute), inputs_as_they_come(model):
         yield
 
 
@@ -228,11 +228,11 @@ def as_method_computes(
     backend: Backend, model: Any, section: TrainSection, compute: torch.dtype
 ) -> Backend:
     """The backend with the method's autocast around a row's loss, and NEFTune's noise in it."""
-    loss_sum, device = backend.loss_sum, model.device
-    autocast = autocasts(section, device.type, compute)
+    loss_sum = backend.loss_sum
+    autocast = autocasts(section, model.device.type, compute)
 
     def in_type(row: Row) -> Tensor:
-        with computing(section, row.input_ids.device, compute):
+        with torch.autocast(row.input_ids.device.type, dtype=compute):
             return loss_sum(row)
 
     changed: LossSum = in_type if autocast else loss_sum

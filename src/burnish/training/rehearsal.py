@@ -7,7 +7,6 @@ it keeps, and on a real one to time it; so what it says follows the loop, the fa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from burnish.training.liger_shapes import keep_as_liger, takes_liger
 from burnish.training.limit import data_sheet, measured_rate
 from burnish.training.llama.attention import BLOCK, Segment, forget_masks
 from burnish.training.llama.model import Unfit, read_model
-from burnish.training.methods import autocasts, computing, inputs_as_they_come
+from burnish.training.methods import autocasts, computing
 from burnish.training.offloading import offloading, saved_on
 from burnish.training.packed_model import PackedModel
 from burnish.training.packing import Row
@@ -200,12 +199,7 @@ def _loss_sum(
     recompute_layers(model, num_recomputed, **options)
 
     def own(row: Row) -> Tensor:
-        device, train = row.input_ids.device, setting.train
-        casts = autocasts(train, on or device.type, setting.dtype)
-        with (
-            computing(train, device, setting.dtype, on),
-            inputs_as_they_come(model) if casts else nullcontext(),
-        ):
+        with computing(model, setting.train, row.input_ids.device, setting.dtype, on):
             return PackedModel(model).loss_sum(row)
 
     return own
