@@ -1,7 +1,6 @@
 """Where chunks are cleaned makes no difference to the result."""
 
 import contextlib
-import itertools
 import os
 import signal
 import subprocess
@@ -49,11 +48,10 @@ def test_few_chunks_are_cleaned_here_without_starting_a_process(monkeypatch):
     assert len(list(clean_chunks(given, SETTINGS, CleanSection(num_workers=2)))) == 3
 
 
-def test_a_worker_that_dies_is_one_clear_error(monkeypatch):
-    monkeypatch.setattr(workers, "_clean_in_worker", os._exit)
-    given = [1] * 5  # the exit code
+def test_a_worker_that_dies_is_one_clear_error():
+    exit_codes = [1] * 5
     with pytest.raises(RunError) as caught:
-        list(workers._in_processes(iter(given), SETTINGS, 2))
+        list(workers._in_processes(exit_codes, os._exit, 2))
     assert str(caught.value) == (
         "clean: a worker process ended before its work was done, perhaps for want of memory.\n"
         "  Run it again with --set clean.num_workers=1; what is finished is kept."
@@ -81,10 +79,9 @@ def check_whole(error):
     )
 
 
-def test_an_error_in_a_worker_process_arrives_whole(monkeypatch):
-    monkeypatch.setattr(workers, "_clean_in_worker", refuse)
+def test_an_error_in_a_worker_process_arrives_whole():
     with pytest.raises(DataError) as caught:
-        list(workers._in_processes(iter([1] * 5), SETTINGS, 2))
+        list(workers._in_processes([1] * 5, refuse, 2))
     check_whole(caught.value)
 
 
@@ -97,13 +94,15 @@ def test_an_error_in_a_worker_of_ray_arrives_whole():
 
 
 PARENT = """
+from functools import partial
 from multiprocessing import active_children
+from burnish.cleaning.row import clean_chunk
 from tests.cleaning.test_workers import SETTINGS, chunk
 from burnish.cleaning import workers
 
 if __name__ == "__main__":
     endless = (chunk(number, 2, 3) for number in iter(int, 1))
-    cleaned = workers._in_processes(endless, SETTINGS, 2)
+    cleaned = workers._in_processes(endless, partial(clean_chunk, settings=SETTINGS), 2)
     next(cleaned)
     assert len(active_children()) == 2
     print("cleaning", flush=True)
@@ -134,18 +133,16 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     assert "Traceback" not in errors
 
 
-def sleeps(seconds):
-    time.sleep(seconds)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_what_workers_are_at_is_not_waited_for_when_the_work_is_given_up(monkeypatch):
-    monkeypatch.setattr(workers, "_clean_in_worker", sleeps)
-    given = itertools.chain([0] * 4, [600] * 9)
-    cleaned = workers._in_processes(given, SETTINGS, 2)
-    next(cleaned)
+@pytest.mark.parametrize(
+    ("work", "items"),
+    [(time.sleep, [0] * 4 + [600] * 9), (bytes, [2**26] * 9)],
+    ids=["busy", "in the middle of a large answer"],
+)
+def test_a_worker_is_not_waited_for_when_the_work_is_given_up(work, items):
+    done = workers._in_processes(items, work, 2)
+    next(done)
     started = time.monotonic()
-    cleaned.close()
+    done.close()
     assert time.monotonic() - started < 60
 
 

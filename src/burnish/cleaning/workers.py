@@ -12,14 +12,15 @@ import os
 import pickle
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from burnish.cleaning.row import Chunk, CleanedChunk, RowSettings, clean_chunk
 from burnish.errors import BurnishError, MissingExtraError, RunError
@@ -30,6 +31,9 @@ NUM_INLINE = 3
 
 RAY_WINDOW = 64
 """Chunks that are given to Ray at a time."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 Engine = Callable[[Iterable[Chunk], RowSettings, int], Iterator[CleanedChunk]]
 
@@ -63,37 +67,92 @@ def _local(
         for chunk in itertools.chain(first, chunks):
             yield clean_chunk(chunk, settings)
     else:
-        yield from _in_processes(itertools.chain(first, chunks), settings, num_workers)
+        work = partial(clean_chunk, settings=settings)
+        yield from _in_processes(itertools.chain(first, chunks), work, num_workers)
 
 
 def _in_processes(
-    chunks: Iterator[Chunk], settings: RowSettings, num_workers: int
-) -> Iterator[CleanedChunk]:
-    # Started afresh, not forked: a fork of a process with threads can stand still forever.
-    context = get_context("spawn")
-    lifeline, held = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(
-        num_workers, context, initializer=_begin, initargs=(settings, lifeline)
-    )
-    waiting: deque[Future[CleanedChunk]] = deque()
+    chunks: Iterable[Item], work: Callable[[Item], Result], num_workers: int
+) -> Iterator[Result]:
+    """The result of each item, in order, by processes that are ended when the work is given up.
+
+    Each process has a pipe and a thread here of its own. They share no queue and no lock, which a
+    process that ends in the middle of a message would leave shut for all.
+    """
+    workers: SimpleQueue[_Worker] = SimpleQueue()
+    started: list[_Worker] = []
+
+    def done(item: Item) -> Result:
+        worker = workers.get()
+        try:
+            result: Result = worker.result(item)
+        finally:
+            workers.put(worker)
+        return result
+
+    threads = ThreadPoolExecutor(num_workers, "cleaning")
+    waiting: deque[Future[Result]] = deque()
     try:
-        for chunk in chunks:
-            with _without_ctrl_c():
-                waiting.append(pool.submit(_clean_in_worker, chunk))
+        with _without_ctrl_c():
+            for _ in range(num_workers):
+                started.append(_Worker(work))
+                workers.put(started[-1])
+        for item in chunks:
+            waiting.append(threads.submit(done, item))
             if len(waiting) > 2 * num_workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool:
+    except (EOFError, ConnectionError):
         raise RunError(
             "clean",
             "a worker process ended before its work was done, perhaps for want of memory.",
             "Run it again with --set clean.num_workers=1; what is finished is kept.",
         ) from None
     finally:
-        held.close()  # what the workers still do, if anything, is of no use
-        pool.shutdown(wait=True, cancel_futures=True)
-        lifeline.close()
+        threads.shutdown(wait=False, cancel_futures=True)
+        for worker in started:
+            worker.end()  # what it is still at, if anything, is of no use
+        threads.shutdown()
+        for worker in started:
+            worker.link.close()
+
+
+class _Worker:
+    """A process that answers every item with the result of `work`, or the error that it met."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        # Started afresh, not forked: a fork of a process with threads can stand still forever.
+        context = get_context("spawn")
+        self.link, theirs = context.Pipe()
+        self._process = context.Process(target=_answer, args=(theirs, work), daemon=True)
+        self._process.start()
+        theirs.close()  # so that its end is the end of the pipe
+
+    def result(self, item: Any) -> Any:
+        self.link.send(item)
+        succeeded, outcome = self.link.recv()
+        if succeeded:
+            return outcome
+        raise outcome
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _answer(link: Connection, work: Callable[[Any], Any]) -> None:
+    """What a worker process does, until the other end of its pipe is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            item = link.recv()
+            try:
+                answer = (True, work(item))
+            except Exception as error:
+                error.add_note("".join(traceback.format_tb(error.__traceback__)))
+                answer = (False, error)
+            link.send(answer)
 
 
 @contextlib.contextmanager
@@ -111,29 +170,6 @@ def _without_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_settings: RowSettings | None = None
-"""What a worker process was started with."""
-
-
-def _begin(settings: RowSettings, lifeline: Connection) -> None:
-    global _settings
-    _settings = settings
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
-
-
-def _end_with(lifeline: Connection) -> None:
-    """Ends this worker when its parent lets go of the other end, or is killed and can't."""
-    with contextlib.suppress(EOFError, OSError):
-        lifeline.recv()
-    os._exit(1)
-
-
-def _clean_in_worker(chunk: Chunk) -> CleanedChunk:
-    assert _settings is not None
-    return clean_chunk(chunk, _settings)
 
 
 def _ray(
