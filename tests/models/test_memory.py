@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -172,3 +174,54 @@ def test_work_that_can_be_no_smaller_raises_what_it_met():
     with pytest.raises(MemoryError) as caught:
         in_smaller_pieces(lambda: Doubling(1, error=error)([1, 2]), lambda: False)
     assert caught.value is error
+
+
+PRODUCTS = """
+import sys
+
+import torch
+from burnish.models.memory import keep_products
+
+keep_products(int(sys.argv[1]))
+torch.set_num_threads(1)
+weight = torch.zeros(64, 64, dtype=torch.bfloat16)
+
+
+def anonymous():
+    status = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
+
+
+def multiply(lengths):
+    for length in lengths:
+        torch.zeros(length, 64, dtype=torch.bfloat16) @ weight
+
+
+multiply(range(100, 140))
+before = anonymous()
+multiply(range(140, 340))
+print(anonymous() - before)
+"""
+
+
+def grown(number, **variables):
+    """MiB that 200 shapes of products took, where so many may be kept."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRODUCTS, str(number)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists() or not torch.cpu._is_avx512_bf16_supported(),
+    reason="a Linux machine where oneDNN makes programs for bfloat16",
+)
+def test_of_what_is_made_for_products_only_so_much_is_kept():
+    assert grown(20) < 20
+    # What a user has set stays.
+    unlimited = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"}
+    assert grown(20, **unlimited) > 50

@@ -9,7 +9,7 @@ from torch import nn
 from burnish.planning.live import HostBytes, LiveBytes
 from burnish.training import offloading as module
 from burnish.training.backends import Backend
-from burnish.training.llama.attention import _future
+from burnish.training.llama.attention import _blocks, _future
 from burnish.training.llama.model import read_model
 from burnish.training.offloading import IN_FLIGHT, PinnedMemory, offloading, saved_on
 from burnish.training.packed_model import PackedModel
@@ -284,7 +284,9 @@ def test_the_fast_path_keeps_nothing_that_is_not_asked_about():
     row, model = a_row(), adapted(build("Llama"))
     loss_sum = loss_of(model, "fast", 0)
     loss_sum(row)
-    masks = [_future(len(segment), row.input_ids.device) for segment in row.segments]  # for good
+    blocks = [block for segment in row.segments for block in _blocks(segment, len(row))]
+    sizes = {block.last - block.first for block in blocks}
+    masks = [_future(size, torch.float32, row.input_ids.device) for size in sizes]  # for good
     known = [*masks, row.position_ids, row.predictors, row.targets, *model.parameters()]
     host = HostBytes()
     with LiveBytes([*known, *model.buffers()]) as live:

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from peft import get_peft_model
@@ -116,7 +118,8 @@ def test_an_offloading_step_on_fake_tensors_takes_what_a_real_one_takes(backend,
 
 def test_no_tensor_without_data_is_left_in_the_caches():
     step_bytes(setting_of(tiny_llama(300).config), batch(60, 30), loop_of(backend="fast"))
-    assert not isinstance(_future(60, torch.device("cpu")), FakeTensor)
+    for size, dtype in itertools.product((64, 30), (torch.float32, torch.bfloat16)):
+        assert not isinstance(_future(size, dtype, torch.device("cpu")), FakeTensor)
 
 
 def lengths(rows):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from burnish.models.loading import dtype_name, pick_device, pick_dtype, set_threads
-from burnish.models.memory import steady_heap, warm_heap
+from burnish.models.memory import keep_products, steady_heap, warm_heap
 from burnish.models.names import find_model
 from burnish.progress import say
 from burnish.recipe import ModelSection, TrainSection
@@ -32,6 +32,7 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
     from burnish.training.headroom import layers_to_recompute
     from burnish.training.health import Health
     from burnish.training.limit import limit_of
+    from burnish.training.llama.attention import num_products
     from burnish.training.methods import as_method_computes, computing, keep_start, load_trainable
     from burnish.training.offloading import offloading
     from burnish.training.optimizers import make_optimizer
@@ -55,6 +56,8 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
         f"{_width(model, dtype)}, device {tuned.device}, {threads} threads"
     )
     train_set, validation = _examples(run)
+    lengths = [len(ids) for ids in train_set["input_ids"]]
+    keep_products(num_products(max(section.row_length, *lengths), threads))
     tried = _records(train_set.select(range(min(len(train_set), 16))))
     with computing(tuned, section, tuned.device, dtype):
         backend = _backend(tuned, model, section, tried)
@@ -83,7 +86,7 @@ def build(model: ModelSection, section: TrainSection, run: RunDir, reporter: Any
         keep=section.save_total_limit,
         accumulation=_accumulation(tuned, backend, section, threads),
         steps=StepBatches(
-            [len(ids) for ids in train_set["input_ids"]],
+            lengths,
             records=section.per_device_train_batch_size * section.gradient_accumulation_steps,
             tokens=section.tokens_per_step,
             seed=section.seed,

@@ -25,6 +25,10 @@ from torch import Tensor
 CHUNK = 256
 """Positions whose logits exist at a time: enough that to read the head costs less than they do."""
 
+WIDE_CHUNK = 64
+"""Of those, positions whose logits exist in float32, too, where the model computes in less: on a
+CPU as many as its cache holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
@@ -81,22 +85,15 @@ class _CrossEntropySum(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if wants_hidden else None
         d_head = torch.zeros_like(head) if wants_head else None
         d_bias = torch.zeros_like(bias) if bias is not None and wants_bias else None
-        shape = (min(len(hidden), CHUNK), len(head))
-        # One pair of arrays for all chunks: new ones of this size would cost more than the sums.
-        logits = hidden.new_empty(shape)
-        high = logits if logits.dtype == total.dtype else hidden.new_empty(shape, dtype=total.dtype)
+        # One array for all chunks: new ones of this size would cost more than the sums.
+        logits = hidden.new_empty(min(len(hidden), CHUNK), len(head))
         for start in range(0, len(hidden), CHUNK):
             part = hidden[start : start + CHUNK]
-            z, p = logits[: len(part)], high[: len(part)]
+            z = logits[: len(part)]
             torch.mm(part, head.T, out=z)
             if bias is not None:
                 z += bias
-            if p is not z:
-                p.copy_(z)
-            chosen = targets[start : start + CHUNK, None]
-            total += _loss_and_gradient(p, chosen, terms)
-            if p is not z:
-                z.copy_(p)
+            total += _loss_and_gradient(z, targets[start : start + CHUNK, None], terms)
             if d_hidden is not None:
                 torch.mm(z, head, out=d_hidden[start : start + CHUNK])
             if d_head is not None:
@@ -114,6 +111,21 @@ class _CrossEntropySum(torch.autograd.Function):
 
 
 def _loss_and_gradient(z: Tensor, chosen: Tensor, terms: LossTerms) -> Tensor:
+    """As `_wide_loss_and_gradient`, for logits in any type; the sums are made in a wide one."""
+    dtype = _sum_type(z)
+    if z.dtype == dtype:
+        return _wide_loss_and_gradient(z, chosen, terms)
+    total = torch.zeros((), dtype=dtype, device=z.device)
+    size = min(len(z), WIDE_CHUNK) if z.device.type == "cpu" else len(z)
+    high = z.new_empty(size, z.shape[-1], dtype=dtype)
+    for low, some in zip(torch.split(z, size), torch.split(chosen, size), strict=True):
+        p = high[: len(low)].copy_(low)
+        total += _wide_loss_and_gradient(p, some, terms)
+        low.copy_(p)
+    return total
+
+
+def _wide_loss_and_gradient(z: Tensor, chosen: Tensor, terms: LossTerms) -> Tensor:
     """The loss of logits z [n, vocab] for the tokens `chosen` [n, 1]; z becomes the gradient."""
     smoothing, vocab = terms.label_smoothing, z.shape[-1]
     loss = -(1 - smoothing) * z.gather(1, chosen).sum()

@@ -23,7 +23,8 @@ def frozen(*, head_norms=False, biases=False, updates=True):
     spans = {
         "qkv": (OUT, HIDDEN, (Update(0, q_stop, 2.0), Update(k_stop, OUT, 0.5))),
         "o": (HIDDEN, HEADS * WIDTH, (Update(0, HIDDEN, 1.0),)),
-        "gate_up": (2 * MLP, HIDDEN, (Update(0, MLP, 1.5), Update(MLP, 2 * MLP, 1.5))),
+        "gate": (MLP, HIDDEN, (Update(0, MLP, 1.5),)),
+        "up": (MLP, HIDDEN, (Update(0, MLP, 1.5),)),
         "down": (HIDDEN, MLP, (Update(0, HIDDEN, 0.7),)),
     }
     stacks = {}
@@ -55,7 +56,7 @@ def updates_of(weights):
 
 
 def rotation(tokens):
-    angles = normal(tokens, 1, WIDTH // 2, seed=40) * 3
+    angles = normal(tokens, 1, 1, WIDTH // 2, seed=40) * 3
     scale = WIDTH**-0.5
     return Rotation(angles.cos(), angles.sin(), angles.cos() * scale, angles.sin() * scale)
 
@@ -77,7 +78,8 @@ def plain(x, weights, turn, segments, updates):
 
     def turned(x):
         a, b = x.chunk(2, -1)
-        return torch.cat([a * turn.cos - b * turn.sin, b * turn.cos + a * turn.sin], -1)
+        cos, sin = turn.cos[:, 0], turn.sin[:, 0]
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
     heads = linear(norm(x, weights.norm1), weights.qkv).view(len(x), -1, WIDTH)
     q, k, v = heads.split([HEADS, KEY_HEADS, KEY_HEADS], 1)
@@ -91,7 +93,8 @@ def plain(x, weights, turn, segments, updates):
     p = torch.einsum("qhd,khd->hqk", q, k).masked_fill(~sees, -torch.inf).softmax(-1)
     o = torch.einsum("hqk,khd->qhd", p, v.expand(-1, HEADS, -1)).flatten(1)
     x = x + linear(o, weights.o)
-    gate, up = linear(norm(x, weights.norm2), weights.gate_up).chunk(2, -1)
+    h = norm(x, weights.norm2)
+    gate, up = linear(h, weights.gate), linear(h, weights.up)
     return x + linear(torch.nn.functional.silu(gate) * up, weights.down)
 
 

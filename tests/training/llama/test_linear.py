@@ -73,3 +73,10 @@ def test_an_input_gradient_that_nobody_wants_is_not_made():
     stack, x = Stack((normal(3, 2),), None, ()), normal(4, 2)
     dx, _ = stack_backward(normal(4, 3), x, [], stack, [], wants_dx=False)
     assert dx.numel() == 0
+
+
+def test_the_input_gradient_is_added_to_that_of_another_stack():
+    weight, dy, other = normal(3, 2), normal(4, 3, seed=1), normal(4, 2, seed=2)
+    stack, expected = Stack((weight,), None, ()), other + dy @ weight
+    dx, _ = stack_backward(dy, normal(4, 2, seed=3), [], stack, [], dx=other)
+    torch.testing.assert_close(dx, expected)

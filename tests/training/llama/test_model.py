@@ -159,7 +159,8 @@ def test_updates_span_the_columns_of_their_layer():
         (32, 40, 1.5),
     ]
     assert not frozen.o.updates
-    assert not frozen.gate_up.updates
+    assert not frozen.gate.updates
+    assert not frozen.up.updates
     assert not frozen.down.updates
     assert len(updates) == 4
 

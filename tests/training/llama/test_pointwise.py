@@ -11,7 +11,7 @@ from torch.autograd import gradcheck
 from burnish.training.llama.pointwise import (
     rms_norm,
     rms_norm_backward,
-    rotate_,
+    rotate,
     swiglu,
     swiglu_backward,
     wide,
@@ -67,21 +67,37 @@ def test_the_derivative_of_rms_norm_is_autograds():
     assert torch.equal(dy, kept)
 
 
+def turned(x, cos, sin):
+    out = torch.empty_like(x)
+    rotate(x, cos, sin, out=out)
+    return out
+
+
 def test_a_quarter_turn_takes_the_first_half_to_the_second():
     x = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])
     zero, one = torch.zeros(1, 1, 2), torch.ones(1, 1, 2)
-    assert rotate_(x.clone(), zero, one).tolist() == [[[-3, -4, 1, 2]]]
-    assert rotate_(x.clone(), one, zero).tolist() == [[[1, 2, 3, 4]]]
+    assert turned(x, zero, one).tolist() == [[[-3, -4, 1, 2]]]
+    assert turned(x, one, zero).tolist() == [[[1, 2, 3, 4]]]
 
 
-def test_a_turn_by_sixty_degrees_is_the_rotation_of_each_pair_in_place():
+def test_a_turn_by_sixty_degrees_is_the_rotation_of_each_pair():
     x = torch.tensor([[[1.0, 0.0, 0.0, 2.0]]], dtype=torch.float64)
     cos = torch.full((1, 1, 2), 0.5, dtype=torch.float64)
     sin = torch.full((1, 1, 2), math.sqrt(3) / 2, dtype=torch.float64)
-    result = rotate_(x, cos, sin)
-    assert result is x
     half = math.sqrt(3) / 2
-    assert x.flatten().tolist() == pytest.approx([0.5, -2 * half, half, 1.0])
+    expected = pytest.approx([0.5, -2 * half, half, 1.0])
+    assert turned(x, cos, sin).flatten().tolist() == expected
+    assert x.flatten().tolist() == [1, 0, 0, 2]
+    rotate(x, cos, sin, out=x)
+    assert x.flatten().tolist() == expected
+
+
+def test_the_result_of_a_turn_may_lie_in_another_order_and_a_smaller_type():
+    x, angles = normal(5, 2, 3, 8).float(), normal(5, 1, 1, 4, seed=3).float()
+    out = torch.empty(2, 5, 3, 8, dtype=torch.bfloat16)
+    rotate(x, angles.cos(), angles.sin(), out=out.transpose(0, 1))
+    expected = turned(x, angles.cos(), angles.sin()).transpose(0, 1).bfloat16()
+    assert torch.equal(out, expected)
 
 
 def test_turning_by_the_negative_sine_is_the_derivative():
@@ -91,23 +107,25 @@ def test_turning_by_the_negative_sine_is_the_derivative():
     cos, sin = angles.cos(), angles.sin()
     plain = torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
     (expected,) = torch.autograd.grad(plain, x, dy)
-    torch.testing.assert_close(rotate_(x.detach().clone(), cos, sin), plain.detach())
-    torch.testing.assert_close(rotate_(dy.clone(), cos, -sin), expected)
+    torch.testing.assert_close(turned(x.detach(), cos, sin), plain.detach())
+    torch.testing.assert_close(turned(dy, cos, -sin), expected)
 
 
 def test_swiglu_is_gate_times_its_sigmoid_times_up():
     # silu(ln 3) = ln 3 · 3/4; silu(0) = 0
-    gate_up = torch.tensor([[math.log(3), 0.0, 4.0, 5.0]])
-    assert swiglu(gate_up)[0][0].tolist() == pytest.approx([3 * math.log(3), 0.0])
+    gate, up = torch.tensor([math.log(3), 0.0]), torch.tensor([4.0, 5.0])
+    assert swiglu(gate, up)[0].tolist() == pytest.approx([3 * math.log(3), 0.0])
 
 
 def test_the_derivative_of_swiglu_is_autograds():
-    x, da = normal(5, 14).requires_grad_(), normal(5, 7, seed=1)
-    gate, up = x.chunk(2, -1)
-    (expected,) = torch.autograd.grad(gate * torch.sigmoid(gate) * up, x, da)
-    kept = x.detach().clone()
-    torch.testing.assert_close(swiglu_backward(da, kept, swiglu(kept)[1]), expected)
-    assert torch.equal(kept, x.detach())
+    gate, up = (normal(5, 7, seed=seed).requires_grad_() for seed in (0, 2))
+    da = normal(5, 7, seed=1)
+    expected = torch.autograd.grad(gate * torch.sigmoid(gate) * up, [gate, up], da)
+    given = [x.detach().clone() for x in (da, gate, up)]
+    found = swiglu_backward(*given, swiglu(*given[1:])[1])
+    torch.testing.assert_close(found, expected)
+    for kept, x in zip(given, (da, gate, up), strict=True):
+        assert torch.equal(kept, x.detach())
 
 
 def test_the_derivatives_pass_gradcheck():
@@ -125,14 +143,14 @@ def test_the_derivatives_pass_gradcheck():
 
     class SwiGlu(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return swiglu(x)[0]
+        def forward(ctx, gate, up):
+            ctx.save_for_backward(gate, up)
+            return swiglu(gate, up)[0]
 
         @staticmethod
         def backward(ctx, da):
-            (x,) = ctx.saved_tensors
-            return swiglu_backward(da, x, swiglu(x)[1])
+            gate, up = ctx.saved_tensors
+            return swiglu_backward(da, gate, up, swiglu(gate, up)[1])
 
     assert gradcheck(Norm.apply, (normal(3, 4).requires_grad_(), normal(4, seed=1)))
-    assert gradcheck(SwiGlu.apply, (normal(3, 6).requires_grad_(),))
+    assert gradcheck(SwiGlu.apply, tuple(normal(3, 4, seed=s).requires_grad_() for s in (2, 3)))

@@ -3,11 +3,11 @@
 A row holds records one behind the other; a query sees the keys of its own record up to itself, and
 all keys of the prefix that its record shares with others of the row. Queries are taken in blocks of
 64, so that of the square of scores only what the causal mask keeps is computed (up to half a block
-at the diagonal). The query heads of one key head are stacked into the rows of one product: keys and
+at the diagonal). The query heads of one key head, its group, are the rows of one product: keys and
 values are never repeated.
 
-Shapes: q [T, heads, width], k and v [T, key heads, width]. q comes in already multiplied by the
-scale 1 / sqrt(width).
+Shapes: q and o [key heads, T, group, width], k and v [key heads, T, width]. q comes in already
+multiplied by the scale 1 / sqrt(width).
 
 Source: Vaswani et al. 2017, "Attention Is All You Need"; Ainslie et al. 2023, "GQA".
 """
@@ -25,6 +25,11 @@ from burnish.training.llama.pointwise import wide
 
 BLOCK = 64
 """Queries in a block."""
+
+ROUND = 16
+"""Blocks have a multiple of so many queries, where the row goes on behind them: what is too many is
+of the next record and counts for nothing. So there are few shapes, for each of which oneDNN keeps a
+program and its description, 0.7 MB in bfloat16."""
 
 MOST_KEPT = 256
 """Where a block sees more keys, its probabilities are computed again in the backward pass: kept,
@@ -54,38 +59,51 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Queries [first, last) of a segment; they see the segment's first `num_keys` keys."""
+    """Queries [first, last) of the row; the segment's own are those before `stop`.
+
+    They see, up to themselves, `num_keys` keys: the segment's prefix, and from its start to `last`.
+    """
 
     first: int
+    stop: int
     last: int
     num_keys: int
 
 
-def _blocks(segment: Segment) -> Iterator[_Block]:
-    for offset in range(0, len(segment), BLOCK):
-        end = min(len(segment), offset + BLOCK)
-        yield _Block(segment.start + offset, segment.start + end, segment.prefix + end)
+def _blocks(segment: Segment, num_tokens: int) -> Iterator[_Block]:
+    for first in range(segment.start, segment.stop, BLOCK):
+        stop = min(segment.stop, first + BLOCK)
+        last = min(first + -(-(stop - first) // ROUND) * ROUND, num_tokens)
+        yield _Block(first, stop, last, segment.prefix + last - segment.start)
+
+
+def num_products(longest: int, lanes: int) -> int:
+    """How many shapes of products rows of so many tokens at most have at a time, about.
+
+    Six for every block that differs, which are the whole ones and the last of some records; and for
+    every lane those of the linear layers and their updates, forward and back.
+    """
+    return 6 * (longest // BLOCK + BLOCK // ROUND * 4) + 32 * lanes
 
 
 def attention(
     q: Tensor, k: Tensor, v: Tensor, segments: Sequence[Segment]
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """The output o = softmax(q kᵀ + mask) v [T, heads, width], and each block's probabilities.
+    """The output o = softmax(q kᵀ + mask) v, shaped as q, and each block's probabilities.
+
+    Segments stand as in the row: what a block writes behind its end is written over by the next.
 
     The probabilities, [key heads, block × group, keys] each, are what the backward pass wants;
     None where it shall compute them again.
     """
-    o = torch.empty_like(q, memory_format=torch.contiguous_format)
+    o = torch.empty_like(q)
     kept: list[Tensor | None] = []
     for segment in segments:
         keys, values = _seen(k, segment), _seen(v, segment)  # [key heads, seen, width]
-        for block in _blocks(segment):
-            queries = _grouped(q[block.first : block.last], k.shape[1])
-            p = _probabilities(queries, keys, block)
+        for block in _blocks(segment, q.shape[1]):
+            p = _probabilities(_rows(q, block), keys, block)
             kept.append(p if block.num_keys <= MOST_KEPT else None)
-            o[block.first : block.last] = _ungrouped(
-                torch.bmm(p, values[:, : block.num_keys]), block
-            )
+            torch.bmm(p, values[:, : block.num_keys], out=_rows(o, block))
     return o, kept
 
 
@@ -97,45 +115,44 @@ def attention_backward(
     kept: Sequence[Tensor | None],
     segments: Sequence[Segment],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients dq, dk and dv.
+    """The gradients dq, dk and dv, the last two in the type that sums are made in.
 
     dp = do vᵀ,   ds = p (dp - rowsum(dp p)),   dq = ds k,   dk = dsᵀ q,   dv = pᵀ do
     """
-    dq = torch.empty_like(q, memory_format=torch.contiguous_format)
-    # [key heads, T, width], in the type that sums are made in
-    dk = wide(k.new_zeros(k.shape[1], k.shape[0], k.shape[2]))
-    dv = torch.zeros_like(dk)
+    dq = torch.empty_like(q)
+    dk, dv = torch.zeros_like(wide(k)), torch.zeros_like(wide(v))
     remaining = iter(kept)
     for segment in segments:
         keys, values = _seen(k, segment), _seen(v, segment)
-        for block in _blocks(segment):
-            queries = _grouped(q[block.first : block.last], k.shape[1])
+        for block in _blocks(segment, q.shape[1]):
+            queries, out = _rows(q, block), _rows(do, block)
             p = next(remaining)
             if p is None:
                 p = _probabilities(queries, keys, block)
-            out = _grouped(do[block.first : block.last], k.shape[1])
             dp = torch.bmm(out, values[:, : block.num_keys].transpose(1, 2))
             ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)
-            dq[block.first : block.last] = _ungrouped(
-                torch.bmm(ds, keys[:, : block.num_keys]), block
-            )
+            torch.bmm(ds, keys[:, : block.num_keys], out=_rows(dq, block))
             _add_seen(dk, torch.bmm(ds.transpose(1, 2), queries), segment, block)
             _add_seen(dv, torch.bmm(p.transpose(1, 2), out), segment, block)
-    return dq, dk.transpose(0, 1).to(k.dtype), dv.transpose(0, 1).to(v.dtype)
+    return dq, dk, dv
 
 
 def _probabilities(queries: Tensor, keys: Tensor, block: _Block) -> Tensor:
-    scores = torch.bmm(queries, keys[:, : block.num_keys].transpose(1, 2))
-    _mask_future(scores, block)
-    return torch.softmax(scores, -1)
+    p = torch.bmm(queries, keys[:, : block.num_keys].transpose(1, 2))
+    _mask_future(p, block)
+    torch.softmax(p, -1, out=p)
+    if block.stop < block.last:  # queries of another record
+        group = p.shape[1] // (block.last - block.first)
+        p[:, (block.stop - block.first) * group :] = 0
+    return p
 
 
 def _seen(x: Tensor, segment: Segment) -> Tensor:
-    """The keys or values that a segment sees, [key heads, prefix + own, width]."""
-    own = x[segment.start : segment.stop]
-    if segment.prefix:
-        own = torch.cat([x[segment.prefix_start : segment.prefix_stop], own])
-    return own.transpose(0, 1).contiguous()
+    """The keys or values of a segment's blocks, [key heads, prefix + own and behind, width]."""
+    own = x[:, segment.start : segment.stop + ROUND - 1]
+    if not segment.prefix:
+        return own
+    return torch.cat([x[:, segment.prefix_start : segment.prefix_stop], own], 1)
 
 
 def _add_seen(total: Tensor, part: Tensor, segment: Segment, block: _Block) -> None:
@@ -146,29 +163,22 @@ def _add_seen(total: Tensor, part: Tensor, segment: Segment, block: _Block) -> N
     total[:, segment.start : block.last] += part[:, n:]
 
 
-def _grouped(x: Tensor, num_key_heads: int) -> Tensor:
-    """[block, heads, width] -> [key heads, block × group, width]."""
-    block, heads, width = x.shape
-    x = x.reshape(block, num_key_heads, heads // num_key_heads, width)
-    return x.transpose(0, 1).reshape(num_key_heads, -1, width)
-
-
-def _ungrouped(x: Tensor, block: _Block) -> Tensor:
-    """[key heads, block × group, width] -> [block, heads, width]."""
-    size = block.last - block.first
-    x = x.view(x.shape[0], size, -1, x.shape[2])
-    return x.transpose(0, 1).reshape(size, -1, x.shape[3])
+def _rows(x: Tensor, block: _Block) -> Tensor:
+    """A block's queries of all heads, a view [key heads, block × group, width]."""
+    return x[:, block.first : block.last].flatten(1, 2)
 
 
 def _mask_future(scores: Tensor, block: _Block) -> None:
     size = block.last - block.first
     square = scores.view(scores.shape[0], size, -1, scores.shape[2])[..., -size:]
-    square.masked_fill_(_future(size, scores.device)[None, :, None, :], -torch.inf)
+    square += _future(size, scores.dtype, scores.device)
 
 
 @lru_cache(maxsize=256)
-def _future(size: int, device: torch.device) -> Tensor:
-    return torch.ones(size, size, dtype=torch.bool, device=device).triu_(1)
+def _future(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What scores [key heads, size, group, size] are added: minus infinity at later keys."""
+    above = torch.full((size, size), -torch.inf, dtype=dtype, device=device).triu_(1)
+    return above[None, :, None, :]
 
 
 def forget_masks() -> None:

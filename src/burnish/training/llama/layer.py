@@ -24,7 +24,7 @@ from burnish.training.llama.linear import Pair, Stack, stack_backward, stack_for
 from burnish.training.llama.pointwise import (
     rms_norm,
     rms_norm_backward,
-    rotate_,
+    rotate,
     swiglu,
     swiglu_backward,
 )
@@ -35,7 +35,7 @@ class Frozen:
     """The weights of a layer that do not learn.
 
     Attributes:
-        qkv, o, gate_up, down: the linear layers, each with the columns of its updates.
+        qkv, o, gate, up, down: the linear layers, each with the columns of its updates.
         norm1, norm2: weights of the two RMSNorms [hidden].
         q_norm, k_norm: weights of the norms of every head [width], where the model has them.
         eps: of the norms.
@@ -44,7 +44,8 @@ class Frozen:
 
     qkv: Stack
     o: Stack
-    gate_up: Stack
+    gate: Stack
+    up: Stack
     down: Stack
     norm1: Tensor
     norm2: Tensor
@@ -55,14 +56,14 @@ class Frozen:
     num_key_heads: int
     width: int
 
-    def stacks(self) -> tuple[Stack, Stack, Stack, Stack]:
-        """The four stacks in the order in which their updates are given to `layer`."""
-        return self.qkv, self.o, self.gate_up, self.down
+    def stacks(self) -> tuple[Stack, Stack, Stack, Stack, Stack]:
+        """The stacks in the order in which their updates are given to `layer`."""
+        return self.qkv, self.o, self.gate, self.up, self.down
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """Angles of a row's positions: cos and sin [T, 1, width / 2] for keys.
+    """Angles of a row's positions: cos and sin [T, 1, 1, width / 2] for keys.
 
     For queries they are multiplied by 1 / sqrt(width), so that scores need no scaling.
     """
@@ -117,9 +118,10 @@ class _Kept:
     Attributes:
         r1, r2, r_q, r_k: factors of the norms.
         heads: q, k and v before norm and rotation, where heads are normed.
-        q, k, v, p, o: attention's inputs, probabilities and output.
+        q, k, v, p: attention's inputs and probabilities.
+        o: its output [T, heads × width].
         x2: between attention and MLP [T, hidden].
-        gate_up: [T, 2 width of the MLP].
+        gate, up: [T, width of the MLP] each.
         us: the halves x Aᵀ of all updates, a list for each stack.
     """
 
@@ -134,8 +136,9 @@ class _Kept:
     o: Tensor
     x2: Tensor
     r2: Tensor
-    gate_up: Tensor
-    us: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+    gate: Tensor
+    up: Tensor
+    us: tuple[list[Tensor], ...]
 
     def flat(self) -> tuple[list[Tensor | None], TreeSpec]:
         """All of its tensors in a row, and the structure that they are put back into."""
@@ -199,15 +202,17 @@ def _forward(
     heads = qkv.view(len(x), -1, frozen.width)
     q, k, v, r_q, r_k = _queries_keys_values(heads, frozen, rotation)
     o, p = attention(q, k, v, segments)
-    x2, u_o = stack_forward(o.flatten(1), frozen.o, pairs[1])
+    o = o.transpose(0, 1).flatten(1)
+    x2, u_o = stack_forward(o, frozen.o, pairs[1])
     x2 += x
     h, r2 = rms_norm(x2, frozen.norm2, frozen.eps)
-    gate_up, u_gate_up = stack_forward(h, frozen.gate_up, pairs[2])
-    y, u_down = stack_forward(swiglu(gate_up)[0], frozen.down, pairs[3])
+    gate, u_gate = stack_forward(h, frozen.gate, pairs[2])
+    up, u_up = stack_forward(h, frozen.up, pairs[3])
+    y, u_down = stack_forward(swiglu(gate, up)[0], frozen.down, pairs[4])
     y += x2
-    us = (u_qkv, u_o, u_gate_up, u_down)
+    us = (u_qkv, u_o, u_gate, u_up, u_down)
     raw = None if r_q is None else heads
-    return y, _Kept(r1, raw, r_q, r_k, q, k, v, p, o, x2, r2, gate_up, us)
+    return y, _Kept(r1, raw, r_q, r_k, q, k, v, p, o, x2, r2, gate, up, us)
 
 
 def _backward(
@@ -215,23 +220,25 @@ def _backward(
 ) -> tuple[Tensor | None, list[Tensor]]:
     """The gradients of x and of the updates A, B, A, B …; empties `kept` on its way."""
     frozen: Frozen = ctx.frozen
-    u_qkv, u_o, u_gate_up, u_down = kept.us
-    a, s = swiglu(kept.gate_up)
-    da, g_down = stack_backward(dy, a, u_down, frozen.down, pairs[3])
-    d_gate_up = swiglu_backward(da, kept.gate_up, s)
-    del a, s, da, kept.gate_up
+    u_qkv, u_o, u_gate, u_up, u_down = kept.us
+    a, s = swiglu(kept.gate, kept.up)
+    da, g_down = stack_backward(dy, a, u_down, frozen.down, pairs[4])
+    d_gate, d_up = swiglu_backward(da, kept.gate, kept.up, s)
+    del a, s, da, kept.gate, kept.up
     h = _normed(kept.x2, kept.r2, frozen.norm2)
-    dh, g_gate_up = stack_backward(d_gate_up, h, u_gate_up, frozen.gate_up, pairs[2])
-    del d_gate_up
+    dh, g_gate = stack_backward(d_gate, h, u_gate, frozen.gate, pairs[2])
+    dh, g_up = stack_backward(d_up, h, u_up, frozen.up, pairs[3], dx=dh)
+    del d_gate, d_up
     dx2 = rms_norm_backward(dh, kept.x2, kept.r2, frozen.norm2).add_(dy)
-    do, g_o = stack_backward(dx2, kept.o.flatten(1), u_o, frozen.o, pairs[1])
-    gradients = attention_backward(do.view_as(kept.q), kept.q, kept.k, kept.v, kept.p, ctx.segments)
-    del kept.p, kept.q, kept.k, kept.v
-    dqkv = _queries_keys_values_backward(gradients, kept, frozen, ctx.rotation)
+    do, g_o = stack_backward(dx2, kept.o, u_o, frozen.o, pairs[1])
+    do = do.view(len(x), frozen.num_key_heads, -1, frozen.width).transpose(0, 1).contiguous()
+    gradients = attention_backward(do, kept.q, kept.k, kept.v, kept.p, ctx.segments)
+    del do, kept.p, kept.q, kept.k, kept.v
+    dqkv = _queries_keys_values_backward(gradients, kept, frozen, ctx.rotation, x.dtype)
     h = _normed(x, kept.r1, frozen.norm1)
     dh, g_qkv = stack_backward(dqkv, h, u_qkv, frozen.qkv, pairs[0], wants_dx=wants_dx)
     dx = rms_norm_backward(dh, x, kept.r1, frozen.norm1).add_(dx2) if wants_dx else None
-    return dx, [g for pair in (*g_qkv, *g_o, *g_gate_up, *g_down) for g in pair]
+    return dx, [g for pair in (*g_qkv, *g_o, *g_gate, *g_up, *g_down) for g in pair]
 
 
 def _normed(x: Tensor, r: Tensor, weight: Tensor) -> Tensor:
@@ -243,17 +250,18 @@ def _queries_keys_values(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """The q, k and v of attention from what the layer projects, [T, all heads, width].
 
-    They are views of it, turned in place, unless heads are normed: then also the factors r of
-    queries and keys come back.
+    Where heads are normed, also the factors r of queries and keys come back.
     """
     q, k, v = _split(heads, frozen)
     r_q = r_k = None
     if frozen.q_norm is not None and frozen.k_norm is not None:
         q, r_q = rms_norm(q, frozen.q_norm, frozen.eps)
         k, r_k = rms_norm(k, frozen.k_norm, frozen.eps)
-    rotate_(q, rotation.q_cos, rotation.q_sin)
-    rotate_(k, rotation.cos, rotation.sin)
-    return q, k, v, r_q, r_k
+    turned_q, turned_k, own_v = (x.new_empty(x.transpose(0, 1).shape) for x in (q, k, v))
+    rotate(q, rotation.q_cos, rotation.q_sin, out=turned_q.transpose(0, 1))
+    rotate(k, rotation.cos, rotation.sin, out=turned_k.transpose(0, 1))
+    own_v.copy_(v.transpose(0, 1))
+    return turned_q, turned_k.squeeze(2), own_v.squeeze(2), r_q, r_k
 
 
 def _queries_keys_values_backward(
@@ -261,21 +269,28 @@ def _queries_keys_values_backward(
     kept: _Kept,
     frozen: Frozen,
     rotation: Rotation,
+    dtype: torch.dtype,
 ) -> Tensor:
     """The gradient of what the layer projects, [T, all heads × width]."""
-    dq, dk, dv = gradients
-    rotate_(dq, rotation.q_cos, -rotation.q_sin)
-    rotate_(dk, rotation.cos, -rotation.sin)
+    dq, dk, dv = (g.transpose(0, 1) for g in gradients)
+    num_heads = frozen.num_heads + 2 * frozen.num_key_heads
+    d = torch.empty(len(dq), num_heads, frozen.width, dtype=dtype, device=dq.device)
+    own_q, own_k, own_v = _split(d, frozen)
+    rotate(dq, rotation.q_cos, -rotation.q_sin, out=own_q)
+    rotate(dk[:, :, None], rotation.cos, -rotation.sin, out=own_k)
+    own_v.copy_(dv[:, :, None])
     if kept.heads is not None:
         q, k, _ = _split(kept.heads, frozen)
-        dq = rms_norm_backward(dq, q, _there(kept.r_q), _there(frozen.q_norm))
-        dk = rms_norm_backward(dk, k, _there(kept.r_k), _there(frozen.k_norm))
-    return torch.cat([dq, dk, dv], 1).flatten(1)
+        own_q.copy_(rms_norm_backward(own_q, q, _there(kept.r_q), _there(frozen.q_norm)))
+        own_k.copy_(rms_norm_backward(own_k, k, _there(kept.r_k), _there(frozen.k_norm)))
+    return d.flatten(1)
 
 
 def _split(heads: Tensor, frozen: Frozen) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [T, key heads, group, width], and keys and values with a group of one."""
     first, second = frozen.num_heads, frozen.num_heads + frozen.num_key_heads
-    return heads[:, :first], heads[:, first:second], heads[:, second:]
+    q = heads[:, :first].view(len(heads), frozen.num_key_heads, -1, frozen.width)
+    return q, heads[:, first:second, None], heads[:, second:, None]
 
 
 def _there(x: Tensor | None) -> Tensor:

@@ -1,6 +1,6 @@
 """Frozen linear layers side by side, each with its LoRA update: forward and backward.
 
-Layers that read the same input (q, k and v; gate and up) write their results side by side, as if
+Layers that read the same input (q, k and v) write their results side by side, as if
 their weights were one matrix W [out, in] of stacked rows. Layer i writes columns y_i and has, where
 it is adapted, A_i [r, in], B_i [out_i, r] and the factor s_i:
 
@@ -62,7 +62,7 @@ def stack_forward(x: Tensor, stack: Stack, pairs: list[Pair]) -> tuple[Tensor, l
     return y, us
 
 
-def stack_backward(
+def stack_backward(  # noqa: PLR0913
     dy: Tensor,
     x: Tensor,
     us: list[Tensor],
@@ -70,21 +70,23 @@ def stack_backward(
     pairs: list[Pair],
     *,
     wants_dx: bool = True,
+    dx: Tensor | None = None,
 ) -> tuple[Tensor, list[Pair]]:
     """The gradients of x and of every A_i and B_i.
 
         dx = dy W + Σ du_i A_i,   dA_i = du_iᵀ x,   dB_i = s_i dy_iᵀ u_i   with du_i = s_i dy_i B_i
 
-    dx is empty unless wanted: nothing that learns stands before the first layer.
+    dx is empty unless wanted: nothing that learns stands before the first layer. It is added to the
+    `dx` that is given, of another stack with the same input.
     """
-    dx = _back_through_weights(dy, stack) if wants_dx else dy.new_empty(0)
+    dx = _back_through_weights(dy, stack, dx) if wants_dx else dy.new_empty(0)
     gradients = []
     for update, u, (a, b) in zip(stack.updates, us, pairs, strict=True):
         dy_i = dy[:, update.start : update.stop]
         du = (dy_i @ b).mul_(update.scale)
         if wants_dx:
             dx.addmm_(du, a)
-        gradients.append((du.T @ x, (dy_i.T @ u).mul_(update.scale)))
+        gradients.append((du.T @ x, (u.T @ dy_i).mul_(update.scale).T))
     return dx, gradients
 
 
@@ -99,9 +101,8 @@ def _through_weights(x: Tensor, stack: Stack, y: Tensor) -> None:
             torch.mm(x, weight.T, out=part)
 
 
-def _back_through_weights(dy: Tensor, stack: Stack) -> Tensor:
-    """The product dy W, summed over the layers."""
-    dx: Tensor | None = None
+def _back_through_weights(dy: Tensor, stack: Stack, dx: Tensor | None) -> Tensor:
+    """The product dy W, summed over the layers, and added to what is given."""
     for weight, part in zip(stack.weights, _parts(dy, stack), strict=True):
         if isinstance(weight, Int8Weight):
             more = product(round_rows(part), weight.by_columns, dy.dtype)

@@ -75,16 +75,16 @@ class LlamaLike:
             # In the wide type, whatever the model's: the rotation itself rounds once.
             cos, sin = self.rotary(wide(x)[None, :1], position_ids[None])
         half = cos.shape[-1] // 2
-        cos, sin = cos[0, :, None, :half], sin[0, :, None, :half]
+        cos, sin = cos[0, :, None, None, :half], sin[0, :, None, None, :half]
         scale = self.layers[0][0].width ** -0.5
         return Rotation(cos, sin, cos * scale, sin * scale)
 
 
 def _rounded(frozen: Frozen) -> Frozen:
-    qkv, o, gate_up, down = (
+    qkv, o, gate, up, down = (
         replace(stack, weights=tuple(map(_in_8_bits, stack.weights))) for stack in frozen.stacks()
     )
-    return replace(frozen, qkv=qkv, o=o, gate_up=gate_up, down=down)
+    return replace(frozen, qkv=qkv, o=o, gate=gate, up=up, down=down)
 
 
 def _in_8_bits(weight: Tensor | Int8Weight) -> Int8Weight:
@@ -163,16 +163,18 @@ def _read_layer(block: Any, config: Any) -> tuple[Frozen, tuple[nn.Parameter, ..
     groups = (
         [attention.q_proj, attention.k_proj, attention.v_proj],
         [attention.o_proj],
-        [mlp.gate_proj, mlp.up_proj],
+        [mlp.gate_proj],
+        [mlp.up_proj],
         [mlp.down_proj],
     )
     stacks, updates = zip(*map(_read_stack, groups), strict=True)
-    qkv, o, gate_up, down = stacks
+    qkv, o, gate, up, down = stacks
     width = attention.head_dim
     frozen = Frozen(
         qkv=qkv,
         o=o,
-        gate_up=gate_up,
+        gate=gate,
+        up=up,
         down=down,
         norm1=block.input_layernorm.weight,
         norm2=block.post_attention_layernorm.weight,

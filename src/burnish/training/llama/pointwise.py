@@ -33,42 +33,41 @@ def rms_norm_backward(dy: Tensor, x: Tensor, r: Tensor, weight: Tensor) -> Tenso
     return g.sub_(n.mul_(mean)).mul_(r).to(x.dtype)
 
 
-def rotate_(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns the pair (x_i, x_{i + width/2}) of every head by its position's angle, in place.
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, out: Tensor) -> None:
+    """Turns the pair (x_i, x_{i + width/2}) of every head by its position's angle.
 
     y_a = x_a cos - x_b sin, y_b = x_b cos + x_a sin. With -sin this is the derivative, for a
     rotation's transpose turns back.
 
     Args:
-        x: [T, heads, width].
-        cos: [T, 1, width / 2], in the type that sums are made in.
+        x: [T, …, width].
+        cos: [T, …, width / 2], in the type that sums are made in; shapes are broadcast.
         sin: as `cos`.
+        out: where the result goes, shaped as x; may be x.
 
     Source: Su et al. 2021, "RoFormer"; halves as in Hugging Face's Llama.
     """
-    a, b = x.chunk(2, -1)
-    high_a, high_b = wide(a), wide(b)
-    turned = (high_a * cos).sub_(high_b * sin)
-    b.copy_((high_b * cos).add_(high_a * sin))
-    a.copy_(turned)
-    return x
+    a, b = map(wide, x.chunk(2, -1))
+    out_a, out_b = out.chunk(2, -1)
+    turned = (a * cos).sub_(b * sin)
+    out_b.copy_((b * cos).add_(a * sin))
+    out_a.copy_(turned)
 
 
-def swiglu(gate_up: Tensor) -> tuple[Tensor, Tensor]:
-    """The product silu(gate) up [T, width] of [T, 2 width], and silu(gate), for the way back.
+def swiglu(gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """The product silu(gate) up [T, width], and silu(gate), for the way back.
 
     Source: Shazeer 2020, "GLU Variants Improve Transformer".
     """
-    gate, up = gate_up.chunk(2, -1)
     s = torch.nn.functional.silu(gate)
     return s * up, s
 
 
-def swiglu_backward(da: Tensor, gate_up: Tensor, s: Tensor) -> Tensor:
-    """d(gate, up) [T, 2 width]: dgate = da up silu'(gate), dup = da silu(gate)."""
-    gate, up = gate_up.chunk(2, -1)
-    width = da.shape[-1]
-    d = torch.empty_like(gate_up)
-    d[:, :width] = torch.ops.aten.silu_backward(da * up, gate)
-    torch.mul(da, s, out=d[:, width:])
-    return d
+def swiglu_backward(da: Tensor, gate: Tensor, up: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients dgate = da up silu'(gate) and dup = da silu(gate) [T, width].
+
+    The second stands where s = silu(gate) stood.
+    """
+    d_gate = da * up
+    torch.ops.aten.silu_backward.grad_input(d_gate, gate, grad_input=d_gate)
+    return d_gate, s.mul_(da)
