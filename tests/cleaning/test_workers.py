@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,23 @@ def check_whole(error):
         "no answer in this row.",
         "Name its column.",
     )
+
+
+def end_of_file(_):
+    raise EOFError("the file ends too early")
+
+
+def test_an_error_of_the_work_is_not_taken_for_the_end_of_a_worker():
+    with pytest.raises(EOFError, match="the file ends too early"):
+        list(workers._in_processes([1] * 5, end_of_file, 2))
+
+
+def test_no_more_processes_are_started_than_there_is_work_for():
+    done = workers._in_processes([-1, -2, -3], abs, 99)
+    assert next(done) == 1
+    assert len(active_children()) <= 3
+    assert list(done) == [2, 3]
+    assert not active_children()
 
 
 def test_an_error_in_a_worker_process_arrives_whole():

@@ -72,7 +72,7 @@ def _local(
 
 
 def _in_processes(
-    chunks: Iterable[Item], work: Callable[[Item], Result], num_workers: int
+    items: Iterable[Item], work: Callable[[Item], Result], num_workers: int
 ) -> Iterator[Result]:
     """The result of each item, in order, by processes that are ended when the work is given up.
 
@@ -93,22 +93,16 @@ def _in_processes(
     threads = ThreadPoolExecutor(num_workers, "cleaning")
     waiting: deque[Future[Result]] = deque()
     try:
-        with _without_ctrl_c():
-            for _ in range(num_workers):
-                started.append(_Worker(work))
+        for item in items:
+            if len(started) < num_workers:
+                with _without_ctrl_c():
+                    started.append(_Worker(work))
                 workers.put(started[-1])
-        for item in chunks:
             waiting.append(threads.submit(done, item))
             if len(waiting) > 2 * num_workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except (EOFError, ConnectionError):
-        raise RunError(
-            "clean",
-            "a worker process ended before its work was done, perhaps for want of memory.",
-            "Run it again with --set clean.num_workers=1; what is finished is kept.",
-        ) from None
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
         for worker in started:
@@ -130,8 +124,15 @@ class _Worker:
         theirs.close()  # so that its end is the end of the pipe
 
     def result(self, item: Any) -> Any:
-        self.link.send(item)
-        succeeded, outcome = self.link.recv()
+        try:
+            self.link.send(item)
+            succeeded, outcome = self.link.recv()
+        except (EOFError, ConnectionError):
+            raise RunError(
+                "clean",
+                "a worker process ended before its work was done, perhaps for want of memory.",
+                "Run it again with --set clean.num_workers=1; what is finished is kept.",
+            ) from None
         if succeeded:
             return outcome
         raise outcome

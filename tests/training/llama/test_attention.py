@@ -146,6 +146,12 @@ def test_blocks_take_a_multiple_of_queries_where_the_row_goes_on():
     assert not kept[1][:, :, 70:].any()
 
 
+def test_blocks_of_two_bytes_a_number_are_twice_as_long():
+    q, k, v = (x.bfloat16() for x in arranged(alone(130), 2, 1))
+    _, kept = attention(q, k, v, alone(130))
+    assert [p.shape for p in kept] == [(1, 256, 128), (1, 4, 130)]
+
+
 def test_what_comes_behind_a_record_does_not_change_it():
     segments = alone(70, 20)
     q, k, v = arranged(segments, 2, 1)
