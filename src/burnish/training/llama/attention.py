@@ -80,12 +80,13 @@ def _blocks(segment: Segment, k: Tensor) -> Iterator[_Block]:
 
 
 def num_products(longest: int, lanes: int) -> int:
-    """How many shapes of products rows of so many tokens at most have at a time, about.
+    """How many shapes of products rows of so many tokens (or 1,024) have at a time, at most, about.
 
     Six for every block that differs, which are the whole ones and the last of some records; and for
-    every lane those of the linear layers and their updates, forward and back.
+    every lane those of the linear layers and their updates, forward and back. Not fewer for shorter
+    rows: a trial of a sweep may have longer ones in the same process.
     """
-    return 6 * (longest // BLOCK + BLOCK // ROUND * 4) + 32 * lanes
+    return 6 * (max(longest, 1024) // BLOCK + 16) + 32 * lanes
 
 
 def attention(
