@@ -208,7 +208,7 @@ def grown(number, **variables):
     """MiB that 200 shapes of products took, where so many may be kept."""
     done = subprocess.run(
         [sys.executable, "-c", PRODUCTS, str(number)],
-        env={**os.environ, **variables},
+        env={name: x for name, x in os.environ.items() if "CACHE_CAPACITY" not in name} | variables,
         capture_output=True,
         text=True,
         check=True,
