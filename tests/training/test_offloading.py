@@ -284,9 +284,7 @@ def test_the_fast_path_keeps_nothing_that_is_not_asked_about():
     row, model = a_row(), adapted(build("Llama"))
     loss_sum = loss_of(model, "fast", 0)
     loss_sum(row)
-    blocks = [
-        block for segment in row.segments for block in _blocks(segment, torch.empty(1, len(row)))
-    ]
+    blocks = [b for s in row.segments for b in _blocks(s, len(row), torch.float32)]
     sizes = {block.last - block.first for block in blocks}
     masks = [_future(size, torch.float32, row.input_ids.device) for size in sizes]  # for good
     known = [*masks, row.position_ids, row.predictors, row.targets, *model.parameters()]

@@ -210,7 +210,7 @@ def test_a_model_that_is_not_llama_like_takes_its_own_forward():
 
 def test_the_trainers_own_packing_is_asked():
     train = recipe_with(train__row_length=99, train__share_prefixes=False).train
-    packer = rehearsal._Packer(train, "fast", 1)
+    packer = rehearsal._Packer(train, "fast", 1, torch.float32)
     assert packer.packing == Packing(99, is_on=True, share_prefixes=False)
 
 

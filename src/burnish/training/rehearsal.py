@@ -27,7 +27,7 @@ from burnish.training.accumulation import Accumulation, Packing, deal_to_lanes
 from burnish.training.backends import Backend
 from burnish.training.liger_shapes import keep_as_liger, takes_liger
 from burnish.training.limit import data_sheet, measured_rate
-from burnish.training.llama.attention import BLOCK, Segment, forget_masks
+from burnish.training.llama.attention import Segment, forget_masks, num_scores
 from burnish.training.llama.model import Unfit, read_model
 from burnish.training.methods import autocasts, computing
 from burnish.training.offloading import offloading, saved_on
@@ -56,7 +56,8 @@ def loop_of(
     """The loop of two sections of a recipe; one of several processes takes its part of a step."""
     setting = setting_of(model, train, config, dtype_on(on, train.bf16))
     name = _backend_name(setting, on)
-    rows = _Packer(train, name, set_threads() if name != "transformers" and on == "cpu" else 1)
+    lanes = set_threads() if name != "transformers" and on == "cpu" else 1
+    rows = _Packer(train, name, lanes, setting.dtype)
     return Loop(
         name=_as_computed(name, setting, on),
         training=partial(_training, train, rows, num_processes),
@@ -104,11 +105,12 @@ def _is_llama_like(setting: Setting) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Packer:
-    """Records -> rows, by the trainer's own packing; so many lanes at most."""
+    """Records -> rows, by the trainer's own packing; so many lanes at most, computed in a type."""
 
     train: TrainSection
     name: Name
     lanes: int
+    dtype: torch.dtype
 
     @property
     def packing(self) -> Packing:
@@ -141,8 +143,8 @@ class _Packer:
     def _batch(self, row: Row) -> Batch:
         parts = [(s.start, s.stop, s.prefix_start, s.prefix_stop) for s in row.segments]
         # The model's own forward masks a square of scores; the fast path leaves out its blocks.
-        own = sum(len(s) * (s.prefix + (len(s) + BLOCK) // 2) for s in row.segments)
-        scores = len(row) ** 2 if self.name == "transformers" else own
+        own = self.name == "transformers"
+        scores = len(row) ** 2 if own else num_scores(row.segments, len(row), self.dtype)
         return Batch(len(row), max(len(row.targets), 1), tuple(parts), scores)
 
 

@@ -11,6 +11,7 @@ from burnish.training.llama.attention import (
     attention,
     attention_backward,
     num_products,
+    num_scores,
 )
 
 
@@ -137,6 +138,22 @@ def test_kept_and_recomputed_probabilities_give_the_same_gradients(monkeypatch):
         assert torch.equal(one, other)
 
 
+def test_views_of_one_projection_are_taken_as_they_are():
+    segments = alone(66)
+    qkv = torch.randn(66, 8, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    q, k, v = qkv[:, :4], qkv[:, 4:6], qkv[:, 6:]
+    grouped = q.unflatten(1, (2, 2)).transpose(0, 1)
+    o, kept = attention(grouped, k.transpose(0, 1), v.transpose(0, 1), segments)
+    torch.testing.assert_close(o.transpose(0, 1).flatten(1, 2), naive(q, k, v, segments))
+    assert o.is_contiguous()
+    arguments = by_heads(q, 2, 2), by_heads(k, 2), by_heads(v, 2)
+    expected = attention_backward(o, *arguments, kept, segments)
+    views = grouped, k.transpose(0, 1), v.transpose(0, 1)
+    found = attention_backward(o, *views, kept, segments)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_blocks_take_a_multiple_of_queries_where_the_row_goes_on():
     q, k, v = arranged(alone(70, 20), 2, 1)
     _, kept = attention(q, k, v, alone(70, 20))
@@ -144,6 +161,13 @@ def test_blocks_take_a_multiple_of_queries_where_the_row_goes_on():
     assert [p.shape for p in kept] == [(1, 128, 64), (1, 32, 80), (1, 40, 20)]
     assert not kept[1][:, 12:].any()
     assert not kept[1][:, :, 70:].any()
+
+
+def test_the_pairs_that_are_multiplied_are_those_of_the_blocks():
+    # 64 queries by 64 keys, 16 by 80, and 20 by 20; in one block 80 by 80.
+    assert num_scores(alone(70, 20), 90, torch.float32) == 64 * 64 + 16 * 80 + 20 * 20
+    assert num_scores(alone(70, 20), 90, torch.bfloat16) == 80 * 80 + 20 * 20
+    assert num_scores(after_prefix(10, 20), 30, torch.float32) == 16 * 16 + 20 * 30
 
 
 def test_blocks_of_two_bytes_a_number_are_twice_as_long():

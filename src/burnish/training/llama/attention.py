@@ -71,12 +71,18 @@ class _Block:
     num_keys: int
 
 
-def _blocks(segment: Segment, k: Tensor) -> Iterator[_Block]:
-    size = 2 * BLOCK if k.dtype.itemsize <= 2 else BLOCK
+def _blocks(segment: Segment, num_tokens: int, dtype: torch.dtype) -> Iterator[_Block]:
+    size = 2 * BLOCK if dtype.itemsize <= 2 else BLOCK
     for first in range(segment.start, segment.stop, size):
         stop = min(segment.stop, first + size)
-        last = min(first + -(-(stop - first) // ROUND) * ROUND, k.shape[1])
+        last = min(first + -(-(stop - first) // ROUND) * ROUND, num_tokens)
         yield _Block(first, stop, last, segment.prefix + last - segment.start)
+
+
+def num_scores(segments: Sequence[Segment], num_tokens: int, dtype: torch.dtype) -> int:
+    """How many pairs of a query and a key of a row are multiplied, of each head."""
+    blocks = (block for segment in segments for block in _blocks(segment, num_tokens, dtype))
+    return sum((block.last - block.first) * block.num_keys for block in blocks)
 
 
 def num_products(longest: int, lanes: int) -> int:
@@ -99,11 +105,11 @@ def attention(
     The probabilities, [key heads, block × group, keys] each, are what the backward pass wants;
     None where it shall compute them again.
     """
-    o = torch.empty_like(q)
+    o = q.new_empty(q.shape)
     kept: list[Tensor | None] = []
     for segment in segments:
         keys, values = _seen(k, segment), _seen(v, segment)  # [key heads, seen, width]
-        for block in _blocks(segment, k):
+        for block in _blocks(segment, q.shape[1], q.dtype):
             p = _probabilities(_rows(q, block), keys, block)
             kept.append(p if block.num_keys <= MOST_KEPT else None)
             torch.bmm(p, values[:, : block.num_keys], out=_rows(o, block))
@@ -122,12 +128,12 @@ def attention_backward(
 
     dp = do vᵀ,   ds = p (dp - rowsum(dp p)),   dq = ds k,   dk = dsᵀ q,   dv = pᵀ do
     """
-    dq = torch.empty_like(q)
+    dq = q.new_empty(q.shape)
     dk, dv = torch.zeros_like(wide(k)), torch.zeros_like(wide(v))
     remaining = iter(kept)
     for segment in segments:
         keys, values = _seen(k, segment), _seen(v, segment)
-        for block in _blocks(segment, k):
+        for block in _blocks(segment, q.shape[1], q.dtype):
             queries, out = _rows(q, block), _rows(do, block)
             p = next(remaining)
             if p is None:
