@@ -86,10 +86,10 @@ def test_logits_are_one_array_of_supervised_tokens_by_vocabulary():
 def test_activations_grow_with_the_tokens():
     config = tiny_llama(20_000).config
     one, two = (
-        step_bytes(setting(config), batch(64 * n, 20, records=n), loop_of(config, "fast"))
+        step_bytes(setting(config), batch(256 * n, 20, records=16 * n), loop_of(config, "fast"))
         for n in (1, 2)
     )
-    mask = 64 * 64 * 4  # one for all records
+    mask = 16 * 16 * 4  # one for all records
     assert (two.activations - mask) / (one.activations - mask) == pytest.approx(2, rel=0.05)
 
 

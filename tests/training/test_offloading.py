@@ -9,7 +9,7 @@ from torch import nn
 from burnish.planning.live import HostBytes, LiveBytes
 from burnish.training import offloading as module
 from burnish.training.backends import Backend
-from burnish.training.llama.attention import _blocks, _future
+from burnish.training.llama.attention import ROUND, _blocks, _future
 from burnish.training.llama.model import read_model
 from burnish.training.offloading import IN_FLIGHT, PinnedMemory, offloading, saved_on
 from burnish.training.packed_model import PackedModel
@@ -209,7 +209,8 @@ def test_copies_wait_for_what_is_copied_and_work_waits_for_copies(monkeypatch):
 
 
 def a_row():
-    (row,) = pack(records((30, 41, 25)), 1000, share_prefixes=False)
+    (row,) = pack(records((30, 41, 37)), 1000, share_prefixes=False)
+    assert len(row) % ROUND == 0  # so that the fast path takes it as it is
     return row
 
 
@@ -299,7 +300,7 @@ def test_the_fast_path_keeps_nothing_that_is_not_asked_about():
     gradient = 4 * len(row.targets) * HIDDEN  # of the loss, which is made with it
     room = sum(p.nbytes for p in model.parameters() if p.requires_grad)  # for their gradients
     assert left == rotation + last_norm + gradient + room + loss.nbytes
-    assert host.live > 20 * left
+    assert host.live > 10 * left
 
 
 def test_a_backend_computes_its_rows_in_such_a_context(monkeypatch):

@@ -116,12 +116,15 @@ def test_equal_keys_give_the_mean_of_the_values_seen():
     assert o.flatten().tolist() == pytest.approx([1, 2, 10, 15, 30])
 
 
-def test_probabilities_are_kept_only_where_few_keys_are_seen():
-    q, k, v = arranged(alone(300), 2, 1)
+@pytest.mark.parametrize("most, num_kept", [(54, 1), (55, 2), (240, 4), (241, 5)])
+def test_probabilities_are_kept_as_far_as_there_is_room(most, num_kept, monkeypatch):
+    monkeypatch.setattr(module, "MOST_KEPT", most)
+    q, k, v = arranged(alone(300), 2, 1)  # 300 queries of 2 heads of width 6: 3,600 numbers
     _, kept = attention(q, k, v, alone(300))
-    # Blocks end at 64, 128, 192, 256 and 300 keys; the most that is kept is 256.
-    assert [p is None for p in kept] == [False, False, False, False, True]
-    assert kept[1].shape == (1, 64 * 2, 128)
+    # Blocks of 64 queries, the last of 44, end at 64, 128, 192, 256 and 300 keys. With 8 bytes for
+    # each, they and all before them take 65,536, 196,608, 393,216, 655,360 and 866,560 bytes.
+    assert [p is not None for p in kept] == [True] * num_kept + [False] * (5 - num_kept)
+    assert kept[0].shape == (1, 64 * 2, 64)
 
 
 def test_kept_and_recomputed_probabilities_give_the_same_gradients(monkeypatch):
@@ -129,7 +132,7 @@ def test_kept_and_recomputed_probabilities_give_the_same_gradients(monkeypatch):
     q, k, v = arranged(segments, 4, 2)
     do = torch.ones_like(q)
     found = []
-    for most in (0, 10_000):
+    for most in (0, 100_000):
         monkeypatch.setattr(module, "MOST_KEPT", most)
         _, kept = attention(q, k, v, segments)
         assert all((p is None) == (most == 0) for p in kept)
@@ -154,6 +157,12 @@ def test_views_of_one_projection_are_taken_as_they_are():
         torch.testing.assert_close(one, other)
 
 
+@pytest.fixture
+def _all_is_kept(monkeypatch):
+    monkeypatch.setattr(module, "MOST_KEPT", 100_000)
+
+
+@pytest.mark.usefixtures("_all_is_kept")
 def test_blocks_take_a_multiple_of_queries_where_the_row_goes_on():
     q, k, v = arranged(alone(70, 20), 2, 1)
     _, kept = attention(q, k, v, alone(70, 20))
@@ -170,6 +179,7 @@ def test_the_pairs_that_are_multiplied_are_those_of_the_blocks():
     assert num_scores(after_prefix(10, 20), 30, torch.float32) == 16 * 16 + 20 * 30
 
 
+@pytest.mark.usefixtures("_all_is_kept")
 def test_blocks_of_two_bytes_a_number_are_twice_as_long():
     q, k, v = (x.bfloat16() for x in arranged(alone(130), 2, 1))
     _, kept = attention(q, k, v, alone(130))
@@ -191,6 +201,7 @@ def test_what_comes_behind_a_record_does_not_change_it():
         assert torch.equal(one[:, :70], other[:, :70])
 
 
+@pytest.mark.usefixtures("_all_is_kept")
 def test_all_shapes_of_rows_with_many_lengths_are_few():
     """oneDNN makes a program for each."""
     shapes = set()
@@ -198,7 +209,14 @@ def test_all_shapes_of_rows_with_many_lengths_are_few():
         q, k, v = arranged(alone(length, 64), 1, 1, width=1)
         shapes |= {p.shape for p in attention(q, k, v, alone(length, 64))[1]}
     assert len(shapes) <= 200 / module.ROUND + 2
-    assert num_products(1024, 1) == 6 * (16 + 16) + 32
+
+
+def test_products_have_as_many_shapes_as_blocks_can_differ():
+    # 8 whole blocks of 128, and 11 last ones: records of 16, 32 … 176 tokens are 1,056.
+    assert num_products(1024, 1) == 3 * (8 + 11 + 2) + 32
+    assert num_products(10, 1) == num_products(1024, 1)
+    # Two lanes of 512 tokens: 4 whole blocks, and 16 + … + 128 are 576.
+    assert num_products(1024, 2) == 2 * (3 * (4 + 8 + 2) + 32)
 
 
 def test_scores_of_hundreds_stay_finite():

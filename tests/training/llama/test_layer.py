@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from burnish.training.llama.attention import Segment
 from burnish.training.llama.layer import Frozen, Rotation, layer, room_for
-from burnish.training.llama.linear import Stack, Update
+from burnish.training.llama.linear import Stack
 
 HIDDEN, WIDTH, HEADS, KEY_HEADS, MLP = 6, 4, 2, 1, 5
-OUT = (HEADS + 2 * KEY_HEADS) * WIDTH
 
 
 def normal(*shape, seed):
@@ -19,20 +20,23 @@ def normal(*shape, seed):
 
 
 def frozen(*, head_norms=False, biases=False, updates=True):
-    q_stop, k_stop = HEADS * WIDTH, (HEADS + KEY_HEADS) * WIDTH
-    spans = {
-        "qkv": (OUT, HIDDEN, (Update(0, q_stop, 2.0), Update(k_stop, OUT, 0.5))),
-        "o": (HIDDEN, HEADS * WIDTH, (Update(0, HIDDEN, 1.0),)),
-        "gate": (MLP, HIDDEN, (Update(0, MLP, 1.5),)),
-        "up": (MLP, HIDDEN, (Update(0, MLP, 1.5),)),
-        "down": (HIDDEN, MLP, (Update(0, HIDDEN, 0.7),)),
+    narrow = KEY_HEADS * WIDTH
+    shapes = {  # rows of each layer, columns, factor of each update
+        "qkv": ((HEADS * WIDTH, narrow, narrow), HIDDEN, (2.0, None, 0.5)),
+        "o": ((HIDDEN,), HEADS * WIDTH, (1.0,)),
+        "gate_up": ((MLP, MLP), HIDDEN, (1.5, 0.25)),
+        "down": ((HIDDEN,), MLP, (0.7,)),
     }
     stacks = {}
-    for seed, (name, (out, width, where)) in enumerate(spans.items()):
-        bias = normal(out, seed=20 + seed) if biases else None
-        whole = normal(out, width, seed=seed)
-        weights = (whole[: out // 2], whole[out // 2 :])
-        stacks[name] = Stack(weights, bias, where if updates else ())
+    for number, (name, (outs, width, scales)) in enumerate(shapes.items()):
+        seeds = [100 * number + place for place in range(len(outs))]
+        weights = [normal(out, width, seed=s) for s, out in zip(seeds, outs, strict=True)]
+        some = [normal(out, seed=s + 50) for s, out in zip(seeds, outs, strict=True)]
+        stacks[name] = Stack(
+            tuple(weights),
+            tuple(some) if biases else (None,) * len(outs),
+            scales if updates else (None,) * len(outs),
+        )
     return Frozen(
         **stacks,
         norm1=normal(HIDDEN, seed=10),
@@ -49,9 +53,10 @@ def frozen(*, head_norms=False, biases=False, updates=True):
 def updates_of(weights):
     made = []
     for stack in weights.stacks():
-        for update in stack.updates:
-            made.append(normal(2, stack.weights[0].shape[1], seed=30 + len(made)))
-            made.append(normal(update.stop - update.start, 2, seed=30 + len(made)))
+        for place, _ in stack.adapted:
+            out, width = stack.weights[place].shape
+            made.append(normal(2, width, seed=30 + len(made)))
+            made.append(normal(out, 2, seed=30 + len(made)))
     return [u.requires_grad_() for u in made]
 
 
@@ -66,12 +71,13 @@ def plain(x, weights, turn, segments, updates):
     pairs = iter(zip(updates[::2], updates[1::2], strict=True))
 
     def linear(x, stack):
-        y = torch.nn.functional.linear(x, torch.cat(stack.weights), stack.bias)
-        for where in stack.updates:
-            a, b = next(pairs)
-            part = where.scale * x @ a.T @ b.T
-            y = y + torch.nn.functional.pad(part, (where.start, y.shape[1] - where.stop))
-        return y
+        ys = []
+        for weight, bias, scale in zip(stack.weights, stack.biases, stack.scales, strict=True):
+            ys.append(torch.nn.functional.linear(x, weight, bias))
+            if scale is not None:
+                a, b = next(pairs)
+                ys[-1] = ys[-1] + scale * x @ a.T @ b.T
+        return ys
 
     def norm(x, weight):
         return x / (x.square().mean(-1, keepdim=True) + weights.eps).sqrt() * weight
@@ -81,8 +87,8 @@ def plain(x, weights, turn, segments, updates):
         cos, sin = turn.cos[:, 0], turn.sin[:, 0]
         return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
-    heads = linear(norm(x, weights.norm1), weights.qkv).view(len(x), -1, WIDTH)
-    q, k, v = heads.split([HEADS, KEY_HEADS, KEY_HEADS], 1)
+    projected = linear(norm(x, weights.norm1), weights.qkv)
+    q, k, v = (part.view(len(x), -1, WIDTH) for part in projected)
     if weights.q_norm is not None:
         q, k = norm(q, weights.q_norm), norm(k, weights.k_norm)
     q, k = turned(q) / WIDTH**0.5, turned(k).expand(-1, HEADS, -1)
@@ -92,10 +98,9 @@ def plain(x, weights, turn, segments, updates):
         sees[s.start : s.stop, s.prefix_start : s.prefix_stop] = True
     p = torch.einsum("qhd,khd->hqk", q, k).masked_fill(~sees, -torch.inf).softmax(-1)
     o = torch.einsum("hqk,khd->qhd", p, v.expand(-1, HEADS, -1)).flatten(1)
-    x = x + linear(o, weights.o)
-    h = norm(x, weights.norm2)
-    gate, up = linear(h, weights.gate), linear(h, weights.up)
-    return x + linear(torch.nn.functional.silu(gate) * up, weights.down)
+    x = x + linear(o, weights.o)[0]
+    gate, up = linear(norm(x, weights.norm2), weights.gate_up)
+    return x + linear(torch.nn.functional.silu(gate) * up, weights.down)[0]
 
 
 SEGMENTS = (Segment(0, 3), Segment(3, 5, 0, 3), Segment(5, 8, 0, 3), Segment(8, 9))
@@ -132,7 +137,7 @@ def test_the_derivative_passes_gradcheck(head_norms, recompute):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_recomputed_activations_give_identical_gradients(dtype):
     def cast(stack):
-        return Stack(tuple(w.to(dtype) for w in stack.weights), None, stack.updates)
+        return replace(stack, weights=tuple(w.to(dtype) for w in stack.weights))
 
     w = frozen(head_norms=True)
     weights = Frozen(
@@ -174,7 +179,7 @@ def test_the_input_stays_as_it_was_and_needs_no_gradient():
 
 def test_gradients_come_in_the_type_of_the_updates():
     w = frozen()
-    half = [Stack(tuple(x.bfloat16() for x in s.weights), None, s.updates) for s in w.stacks()]
+    half = [replace(s, weights=tuple(x.bfloat16() for x in s.weights)) for s in w.stacks()]
     norms = (w.norm1.bfloat16(), w.norm2.bfloat16(), None, None)
     shape = {"eps": 1e-5, "num_heads": HEADS, "num_key_heads": KEY_HEADS, "width": WIDTH}
     updates = [u.detach().float().requires_grad_() for u in updates_of(w)]

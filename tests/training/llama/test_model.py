@@ -9,6 +9,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
+from burnish.training.llama import model as module
 from burnish.training.llama.model import Unfit, read_model
 from burnish.training.packing import pack
 from tests.training.family import FAMILY, OTHERS, VOCAB, adapted, build, records
@@ -151,27 +152,21 @@ def test_weights_are_the_models_own():
     assert len(updates) == 2 * 7
 
 
-def test_updates_span_the_columns_of_their_layer():
+def test_only_adapted_layers_have_a_factor():
     model = adapted(small(), ["q_proj", "v_proj"])
     frozen, updates = read_model(model).layers[0]
-    assert [(u.start, u.stop, u.scale) for u in frozen.qkv.updates] == [
-        (0, 24, 1.5),  # lora_alpha / r is 6 / 4
-        (32, 40, 1.5),
-    ]
-    assert not frozen.o.updates
-    assert not frozen.gate.updates
-    assert not frozen.up.updates
-    assert not frozen.down.updates
+    assert frozen.qkv.scales == (1.5, None, 1.5)  # lora_alpha / r is 6 / 4
+    others = frozen.o.scales + frozen.gate_up.scales + frozen.down.scales
+    assert others == (None,) * 4
     assert len(updates) == 4
 
 
-def test_layers_without_biases_get_zeros_beside_those_that_have_some():
+def test_a_layer_may_have_a_bias_where_its_neighbour_has_none():
     model = small(attention_bias=True)
     model.model.layers[0].self_attn.k_proj.bias = None
     frozen, _ = read_model(adapted(model)).layers[0]
-    assert frozen.qkv.bias.shape == (40,)
-    assert torch.equal(frozen.qkv.bias[24:32], torch.zeros(8))
-    assert frozen.qkv.bias[:24].abs().min() > 0
+    q, k, v = frozen.qkv.biases
+    assert (q.shape, k, v.shape) == ((24,), None, (8,))
 
 
 def test_reading_twice_gives_the_same_parts():
@@ -234,3 +229,32 @@ def test_the_loss_of_an_untrained_head_of_zeros_is_the_log_of_the_vocabulary():
     (row,) = pack([([5, 6, 7, 8], [-100, 6, 7, 8])], 64, share_prefixes=False)
     loss = read_model(adapted(model)).loss_sum(row)
     assert float(loss.detach()) == pytest.approx(3 * torch.tensor(float(VOCAB)).log().item())
+
+
+@pytest.mark.parametrize("length", [31, 32, 33])
+def test_tokens_that_make_a_row_a_round_length_change_nothing(length, monkeypatch):
+    model = adapted(small())
+    learning = [p for p in model.parameters() if p.requires_grad]
+    (row,) = pack(records((length, 5)), 999, share_prefixes=False)
+    parts = read_model(model)
+    found = []
+    for multiple in (1, 16):
+        monkeypatch.setattr(module, "ROUND", multiple)
+        loss = parts.loss_sum(row)
+        found.append([loss.detach(), *torch.autograd.grad(loss, learning)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_rows_reach_the_layers_in_a_multiple_of_tokens(monkeypatch):
+    seen = []
+    own = module.layer
+
+    def layer(x, frozen, rotation, segments, updates, **options):
+        seen.append((len(x), [(s.start, s.stop) for s in segments]))
+        return own(x, frozen, rotation, segments, updates, **options)
+
+    monkeypatch.setattr(module, "layer", layer)
+    (row,) = pack(records((20, 7), prefix=0), 999, share_prefixes=False)
+    read_model(adapted(small(num_hidden_layers=1))).loss_sum(row)
+    assert seen == [(32, [(0, 20), (20, 32)])]

@@ -14,6 +14,7 @@ Source: Vaswani et al. 2017, "Attention Is All You Need"; Ainslie et al. 2023, "
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,9 +33,10 @@ ROUND = 16
 of the next record and counts for nothing. So there are few shapes, for each of which oneDNN keeps a
 program and its description, 0.7 MB in bfloat16."""
 
-MOST_KEPT = 256
-"""Where a block sees more keys, its probabilities are computed again in the backward pass: kept,
-they would grow with the square of a record's length."""
+MOST_KEPT = 6
+"""So many bytes of a row's probabilities are kept for each number of its queries. Those of further
+blocks are computed again in the backward pass: kept, they would grow with the square of a record's
+length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,17 @@ def num_scores(segments: Sequence[Segment], num_tokens: int, dtype: torch.dtype)
 
 
 def num_products(longest: int, lanes: int) -> int:
-    """How many shapes of products rows of so many tokens (or 1,024) have at a time, at most, about.
+    """How many shapes of products are in use while rows of so many tokens (or 1,024) are computed.
 
-    Six for every block that differs, which are the whole ones and the last of some records; and for
-    every lane those of the linear layers and their updates, forward and back. Not fewer for shorter
-    rows: a trial of a sweep may have longer ones in the same process.
+    Three for every block that differs, which serve the way forward and the way back: whole blocks,
+    of which a row has at most one for each of their length, and the last ones of records, which
+    differ only where the records' lengths in `ROUND` do: of n records that do, the row has at least
+    ROUND n² / 2 tokens. Besides, for every lane those of the linear layers and their updates. Not
+    fewer for shorter rows: a trial of a sweep may have longer ones in the same process.
     """
-    return 6 * (max(longest, 1024) // BLOCK + 16) + 32 * lanes
+    tokens = max(longest, 1024) // lanes
+    differing = tokens // (2 * BLOCK) + math.isqrt(2 * tokens // ROUND) + 2
+    return lanes * (3 * differing + 32)
 
 
 def attention(
@@ -107,11 +113,13 @@ def attention(
     """
     o = q.new_empty(q.shape)
     kept: list[Tensor | None] = []
+    room = MOST_KEPT * q.numel()
     for segment in segments:
         keys, values = _seen(k, segment), _seen(v, segment)  # [key heads, seen, width]
         for block in _blocks(segment, q.shape[1], q.dtype):
             p = _probabilities(_rows(q, block), keys, block)
-            kept.append(p if block.num_keys <= MOST_KEPT else None)
+            room -= p.nbytes
+            kept.append(p if room >= 0 else None)
             torch.bmm(p, values[:, : block.num_keys], out=_rows(o, block))
     return o, kept
 

@@ -22,6 +22,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from burnish.training.llama.attention import Segment, attention, attention_backward
 from burnish.training.llama.linear import Pair, Stack, stack_backward, stack_forward
 from burnish.training.llama.pointwise import (
+    normed,
     rms_norm,
     rms_norm_backward,
     rotate,
@@ -35,7 +36,7 @@ class Frozen:
     """The weights of a layer that do not learn.
 
     Attributes:
-        qkv, o, gate, up, down: the linear layers, each with the columns of its updates.
+        qkv, o, gate_up, down: the linear layers, those of one input together.
         norm1, norm2: weights of the two RMSNorms [hidden].
         q_norm, k_norm: weights of the norms of every head [width], where the model has them.
         eps: of the norms.
@@ -44,8 +45,7 @@ class Frozen:
 
     qkv: Stack
     o: Stack
-    gate: Stack
-    up: Stack
+    gate_up: Stack
     down: Stack
     norm1: Tensor
     norm2: Tensor
@@ -56,9 +56,9 @@ class Frozen:
     num_key_heads: int
     width: int
 
-    def stacks(self) -> tuple[Stack, Stack, Stack, Stack, Stack]:
+    def stacks(self) -> tuple[Stack, Stack, Stack, Stack]:
         """The stacks in the order in which their updates are given to `layer`."""
-        return self.qkv, self.o, self.gate, self.up, self.down
+        return self.qkv, self.o, self.gate_up, self.down
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +117,16 @@ class _Kept:
 
     Attributes:
         r1, r2, r_q, r_k: factors of the norms.
-        heads: q, k and v before norm and rotation, where heads are normed.
+        raw: q and k before norm and rotation, where heads are normed.
         q, k, v, p: attention's inputs and probabilities.
         o: its output [T, heads × width].
         x2: between attention and MLP [T, hidden].
         gate, up: [T, width of the MLP] each.
-        us: the halves x Aᵀ of all updates, a list for each stack.
+        us: the halves x Aᵀ of the updates of each stack.
     """
 
     r1: Tensor
-    heads: Tensor | None
+    raw: tuple[Tensor, Tensor] | None
     r_q: Tensor | None
     r_k: Tensor | None
     q: Tensor
@@ -138,7 +138,7 @@ class _Kept:
     r2: Tensor
     gate: Tensor
     up: Tensor
-    us: tuple[list[Tensor], ...]
+    us: tuple[Tensor | None, ...]
 
     def flat(self) -> tuple[list[Tensor | None], TreeSpec]:
         """All of its tensors in a row, and the structure that they are put back into."""
@@ -187,7 +187,7 @@ class _Layer(torch.autograd.Function):
 def _pairs(frozen: Frozen, updates: Sequence[Tensor], dtype: torch.dtype) -> list[list[Pair]]:
     """The updates of each stack, in the type that the layer computes in."""
     cast = iter([update.to(dtype) for update in updates])
-    return [[(next(cast), next(cast)) for _ in stack.updates] for stack in frozen.stacks()]
+    return [[(next(cast), next(cast)) for _ in stack.adapted] for stack in frozen.stacks()]
 
 
 def _forward(
@@ -198,20 +198,20 @@ def _forward(
     pairs: Sequence[list[Pair]],
 ) -> tuple[Tensor, _Kept]:
     h, r1 = rms_norm(x, frozen.norm1, frozen.eps)
-    qkv, u_qkv = stack_forward(h, frozen.qkv, pairs[0])
-    heads = qkv.view(len(x), -1, frozen.width)
-    q, k, v, r_q, r_k = _queries_keys_values(heads, frozen, rotation)
+    (q, k, v), u_qkv = stack_forward(h, frozen.qkv, pairs[0])
+    q, k = _by_heads(q, frozen), _by_heads(k, frozen)
+    raw = None if frozen.q_norm is None else (q, k)
+    q, k, r_q, r_k = _turned(q, k, frozen, rotation)
+    v = _by_heads(v, frozen).squeeze(2).transpose(0, 1).contiguous()
     o, p = attention(q, k, v, segments)
     o = o.transpose(0, 1).flatten(1)
-    x2, u_o = stack_forward(o, frozen.o, pairs[1])
+    (x2,), u_o = stack_forward(o, frozen.o, pairs[1])
     x2 += x
     h, r2 = rms_norm(x2, frozen.norm2, frozen.eps)
-    gate, u_gate = stack_forward(h, frozen.gate, pairs[2])
-    up, u_up = stack_forward(h, frozen.up, pairs[3])
-    y, u_down = stack_forward(swiglu(gate, up)[0], frozen.down, pairs[4])
+    (gate, up), u_gate_up = stack_forward(h, frozen.gate_up, pairs[2])
+    (y,), u_down = stack_forward(swiglu(gate, up)[0], frozen.down, pairs[3])
     y += x2
-    us = (u_qkv, u_o, u_gate, u_up, u_down)
-    raw = None if r_q is None else heads
+    us = (u_qkv, u_o, u_gate_up, u_down)
     return y, _Kept(r1, raw, r_q, r_k, q, k, v, p, o, x2, r2, gate, up, us)
 
 
@@ -220,48 +220,41 @@ def _backward(
 ) -> tuple[Tensor | None, list[Tensor]]:
     """The gradients of x and of the updates A, B, A, B …; empties `kept` on its way."""
     frozen: Frozen = ctx.frozen
-    u_qkv, u_o, u_gate, u_up, u_down = kept.us
+    u_qkv, u_o, u_gate_up, u_down = kept.us
     a, s = swiglu(kept.gate, kept.up)
-    da, g_down = stack_backward(dy, a, u_down, frozen.down, pairs[4])
-    d_gate, d_up = swiglu_backward(da, kept.gate, kept.up, s)
+    da, g_down = stack_backward([dy], a, u_down, frozen.down, pairs[3])
+    d_gate_up = swiglu_backward(da, kept.gate, kept.up, s)
     del a, s, da, kept.gate, kept.up
-    h = _normed(kept.x2, kept.r2, frozen.norm2)
-    dh, g_gate = stack_backward(d_gate, h, u_gate, frozen.gate, pairs[2])
-    dh, g_up = stack_backward(d_up, h, u_up, frozen.up, pairs[3], dx=dh)
-    del d_gate, d_up
+    h = normed(kept.x2, kept.r2, frozen.norm2)
+    dh, g_gate_up = stack_backward(d_gate_up, h, u_gate_up, frozen.gate_up, pairs[2])
+    del d_gate_up
     dx2 = rms_norm_backward(dh, kept.x2, kept.r2, frozen.norm2).add_(dy)
-    do, g_o = stack_backward(dx2, kept.o, u_o, frozen.o, pairs[1])
-    do = do.view(len(x), frozen.num_key_heads, -1, frozen.width).transpose(0, 1).contiguous()
+    do, g_o = stack_backward([dx2], kept.o, u_o, frozen.o, pairs[1])
+    do = _by_heads(do, frozen).transpose(0, 1).contiguous()
     gradients = attention_backward(do, kept.q, kept.k, kept.v, kept.p, ctx.segments)
     del do, kept.p, kept.q, kept.k, kept.v
     dqkv = _queries_keys_values_backward(gradients, kept, frozen, ctx.rotation, x.dtype)
-    h = _normed(x, kept.r1, frozen.norm1)
+    h = normed(x, kept.r1, frozen.norm1)
     dh, g_qkv = stack_backward(dqkv, h, u_qkv, frozen.qkv, pairs[0], wants_dx=wants_dx)
     dx = rms_norm_backward(dh, x, kept.r1, frozen.norm1).add_(dx2) if wants_dx else None
-    return dx, [g for pair in (*g_qkv, *g_o, *g_gate, *g_up, *g_down) for g in pair]
+    return dx, [g for pair in (*g_qkv, *g_o, *g_gate_up, *g_down) for g in pair]
 
 
-def _normed(x: Tensor, r: Tensor, weight: Tensor) -> Tensor:
-    return (x * r).to(x.dtype).mul_(weight)
-
-
-def _queries_keys_values(
-    heads: Tensor, frozen: Frozen, rotation: Rotation
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """The q, k and v of attention from what the layer projects, [T, all heads, width].
+def _turned(
+    q: Tensor, k: Tensor, frozen: Frozen, rotation: Rotation
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """The q and k of attention from what the layer projects, [T, key heads, group, width] each.
 
     Where heads are normed, also the factors r of queries and keys come back.
     """
-    q, k, v = _split(heads, frozen)
     r_q = r_k = None
     if frozen.q_norm is not None and frozen.k_norm is not None:
         q, r_q = rms_norm(q, frozen.q_norm, frozen.eps)
         k, r_k = rms_norm(k, frozen.k_norm, frozen.eps)
-    turned_q, turned_k, own_v = (x.new_empty(x.transpose(0, 1).shape) for x in (q, k, v))
-    rotate(q, rotation.q_cos, rotation.q_sin, out=turned_q.transpose(0, 1))
-    rotate(k, rotation.cos, rotation.sin, out=turned_k.transpose(0, 1))
-    own_v.copy_(v.transpose(0, 1))
-    return turned_q, turned_k.squeeze(2), own_v.squeeze(2), r_q, r_k
+    own_q, own_k = (x.new_empty(x.transpose(0, 1).shape) for x in (q, k))
+    rotate(q, rotation.q_cos, rotation.q_sin, out=own_q.transpose(0, 1))
+    rotate(k, rotation.cos, rotation.sin, out=own_k.transpose(0, 1))
+    return own_q, own_k.squeeze(2), r_q, r_k
 
 
 def _queries_keys_values_backward(
@@ -270,27 +263,25 @@ def _queries_keys_values_backward(
     frozen: Frozen,
     rotation: Rotation,
     dtype: torch.dtype,
-) -> Tensor:
-    """The gradient of what the layer projects, [T, all heads × width]."""
+) -> list[Tensor]:
+    """The gradients of what the layer projects, [T, heads × width] each, from attention's."""
     dq, dk, dv = (g.transpose(0, 1) for g in gradients)
-    num_heads = frozen.num_heads + 2 * frozen.num_key_heads
-    d = torch.empty(len(dq), num_heads, frozen.width, dtype=dtype, device=dq.device)
-    own_q, own_k, own_v = _split(d, frozen)
+    own_q, own_k, own_v = (
+        torch.empty(g.shape, dtype=dtype, device=g.device) for g in (dq, dk[:, :, None], dv)
+    )
     rotate(dq, rotation.q_cos, -rotation.q_sin, out=own_q)
     rotate(dk[:, :, None], rotation.cos, -rotation.sin, out=own_k)
-    own_v.copy_(dv[:, :, None])
-    if kept.heads is not None:
-        q, k, _ = _split(kept.heads, frozen)
-        own_q.copy_(rms_norm_backward(own_q, q, _there(kept.r_q), _there(frozen.q_norm)))
-        own_k.copy_(rms_norm_backward(own_k, k, _there(kept.r_k), _there(frozen.k_norm)))
-    return d.flatten(1)
+    own_v.copy_(dv)
+    if kept.raw is not None:
+        q, k = kept.raw
+        own_q = rms_norm_backward(own_q, q, _there(kept.r_q), _there(frozen.q_norm))
+        own_k = rms_norm_backward(own_k, k, _there(kept.r_k), _there(frozen.k_norm))
+    return [own.flatten(1) for own in (own_q, own_k, own_v)]
 
 
-def _split(heads: Tensor, frozen: Frozen) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries [T, key heads, group, width], and keys and values with a group of one."""
-    first, second = frozen.num_heads, frozen.num_heads + frozen.num_key_heads
-    q = heads[:, :first].view(len(heads), frozen.num_key_heads, -1, frozen.width)
-    return q, heads[:, first:second, None], heads[:, second:, None]
+def _by_heads(x: Tensor, frozen: Frozen) -> Tensor:
+    """[T, key heads, group, width] of [T, heads × width]; keys and values have a group of one."""
+    return x.view(len(x), frozen.num_key_heads, -1, frozen.width)
 
 
 def _there(x: Tensor | None) -> Tensor:

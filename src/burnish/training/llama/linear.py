@@ -1,12 +1,13 @@
-"""Frozen linear layers side by side, each with its LoRA update: forward and backward.
+"""Frozen linear layers of one input, each with its LoRA update: forward and backward.
 
-Layers that read the same input (q, k and v) write their results side by side, as if
-their weights were one matrix W [out, in] of stacked rows. Layer i writes columns y_i and has, where
-it is adapted, A_i [r, in], B_i [out_i, r] and the factor s_i:
+Layer i reads x, as all of its stack do (q, k and v; gate and up). It has W_i [out_i, in] and,
+where it is adapted, A_i [r_i, in], B_i [out_i, r_i] and the factor s_i:
 
-    y = x Wᵀ + bias,    y_i += s_i (x A_iᵀ) B_iᵀ
+    y_i = x W_iᵀ + bias_i + s_i u_i B_iᵀ    with u_i = x A_iᵀ
 
-To stack the weights in fact would cost a second copy of them and gain nothing measurable.
+The A_i stand one below the other in products, A [r, in] and u [T, r] with r = Σ r_i, so that x is
+read once for all. The y_i are arrays of their own: columns of a common one would be copied before
+every product.
 
 Source: Hu et al. 2021, "LoRA".
 """
@@ -23,97 +24,112 @@ from burnish.training.llama.int8 import Int8Weight, Rounded, product, round_rows
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
-    """Where the LoRA update of one layer goes: columns [start, stop) of y, times `scale`."""
-
-    start: int
-    stop: int
-    scale: float
-
-
-@dataclass(frozen=True, slots=True)
 class Stack:
-    """Frozen layers of one input, whose results stand side by side.
+    """Frozen layers of one input.
 
     Attributes:
         weights: [out_i, in] of each layer: the model's own, never copied; or rounded to 8 bits.
-        bias: [out] of all layers, if any has one.
-        updates: of the layers that are adapted.
+        biases: [out_i] of each, None of one without.
+        scales: the factor of each layer's update, None of one that is not adapted.
     """
 
     weights: tuple[Tensor | Int8Weight, ...]
-    bias: Tensor | None
-    updates: tuple[Update, ...]
+    biases: tuple[Tensor | None, ...]
+    scales: tuple[float | None, ...]
+
+    @property
+    def adapted(self) -> list[tuple[int, float]]:
+        """The places of the layers that have an update, and its factor."""
+        return [(i, scale) for i, scale in enumerate(self.scales) if scale is not None]
 
 
 Pair = tuple[Tensor, Tensor]
-"""A [r, in] and B [out_i, r] of one update."""
+"""A [r, in] and B [out, r] of one update."""
 
 
-def stack_forward(x: Tensor, stack: Stack, pairs: list[Pair]) -> tuple[Tensor, list[Tensor]]:
-    """The result y [T, out], and u_i = x A_iᵀ [T, r] of every update for the backward pass."""
-    y = x.new_empty(len(x), sum(map(len, stack.weights)))
-    _through_weights(x, stack, y)
-    if stack.bias is not None:
-        y += stack.bias
-    us = [x @ a.T for a, _ in pairs]
-    for update, u, (_, b) in zip(stack.updates, us, pairs, strict=True):
-        y[:, update.start : update.stop].addmm_(u, b.T, alpha=update.scale)
-    return y, us
+def stack_forward(
+    x: Tensor, stack: Stack, pairs: Sequence[Pair]
+) -> tuple[list[Tensor], Tensor | None]:
+    """The results y_i [T, out_i], and u [T, r] of all updates for the way back, if there are any.
+
+    Args:
+        x: [T, in].
+        stack: the layers.
+        pairs: A and B of those that are adapted, in their order.
+    """
+    ys = _through_weights(x, stack)
+    for y, bias in zip(ys, stack.biases, strict=True):
+        if bias is not None:
+            y += bias
+    if not pairs:
+        return ys, None
+    u = x @ _stacked(pairs).T
+    for (place, scale), u_i, (_, b) in zip(stack.adapted, _parts(u, pairs), pairs, strict=True):
+        ys[place].addmm_(u_i, b.T, alpha=scale)
+    return ys, u
 
 
-def stack_backward(  # noqa: PLR0913
-    dy: Tensor,
+def stack_backward(
+    dys: Sequence[Tensor],
     x: Tensor,
-    us: list[Tensor],
+    u: Tensor | None,
     stack: Stack,
-    pairs: list[Pair],
+    pairs: Sequence[Pair],
     *,
     wants_dx: bool = True,
-    dx: Tensor | None = None,
 ) -> tuple[Tensor, list[Pair]]:
     """The gradients of x and of every A_i and B_i.
 
-        dx = dy W + Σ du_i A_i,   dA_i = du_iᵀ x,   dB_i = s_i dy_iᵀ u_i   with du_i = s_i dy_i B_i
+        dx = Σ dy_i W_i + du A,   dA = duᵀ x,   dB_i = s_i dy_iᵀ u_i   with du_i = s_i dy_i B_i
 
-    dx is empty unless wanted: nothing that learns stands before the first layer. It is added to the
-    `dx` that is given, of another stack with the same input.
+    dx is empty unless wanted: nothing that learns stands before the first layer.
     """
-    dx = _back_through_weights(dy, stack, dx) if wants_dx else dy.new_empty(0)
-    gradients = []
-    for update, u, (a, b) in zip(stack.updates, us, pairs, strict=True):
-        dy_i = dy[:, update.start : update.stop]
-        du = (dy_i @ b).mul_(update.scale)
-        if wants_dx:
-            dx.addmm_(du, a)
-        gradients.append((du.T @ x, (u.T @ dy_i).mul_(update.scale).T))
-    return dx, gradients
+    dx = _back_through_weights(dys, stack) if wants_dx else x.new_empty(0)
+    if u is None:
+        return dx, []
+    du, d_bs = torch.empty_like(u), []
+    updates = zip(stack.adapted, _parts(u, pairs), _parts(du, pairs), pairs, strict=True)
+    for (place, scale), u_i, du_i, (_, b) in updates:
+        torch.mul(dys[place] @ b, scale, out=du_i)
+        d_bs.append((u_i.T @ dys[place]).mul_(scale).T)
+    if wants_dx:
+        dx.addmm_(du, _stacked(pairs))
+    d_as = (du.T @ x).split_with_sizes([len(a) for a, _ in pairs])
+    return dx, list(zip(d_as, d_bs, strict=True))
 
 
-def _through_weights(x: Tensor, stack: Stack, y: Tensor) -> None:
-    """The products x Wᵀ of all layers, into their columns of y."""
+def _through_weights(x: Tensor, stack: Stack) -> list[Tensor]:
+    """The product x Wᵀ of each layer."""
     rounded: Rounded | None = None
-    for weight, part in zip(stack.weights, _parts(y, stack), strict=True):
+    ys = []
+    for weight in stack.weights:
         if isinstance(weight, Int8Weight):
             rounded = rounded or round_rows(x)
-            part.copy_(product(rounded, weight.by_rows, y.dtype))
+            ys.append(product(rounded, weight.by_rows, x.dtype))
         else:
-            torch.mm(x, weight.T, out=part)
+            ys.append(x @ weight.T)
+    return ys
 
 
-def _back_through_weights(dy: Tensor, stack: Stack, dx: Tensor | None) -> Tensor:
-    """The product dy W, summed over the layers, and added to what is given."""
-    for weight, part in zip(stack.weights, _parts(dy, stack), strict=True):
+def _back_through_weights(dys: Sequence[Tensor], stack: Stack) -> Tensor:
+    """The products dy W, summed over the layers."""
+    dx: Tensor | None = None
+    for weight, dy in zip(stack.weights, dys, strict=True):
         if isinstance(weight, Int8Weight):
-            more = product(round_rows(part), weight.by_columns, dy.dtype)
+            more = product(round_rows(dy), weight.by_columns, dy.dtype)
             dx = more if dx is None else dx.add_(more)
         else:
-            dx = part @ weight if dx is None else dx.addmm_(part, weight)
+            dx = dy @ weight if dx is None else dx.addmm_(dy, weight)
     assert dx is not None
     return dx
 
 
-def _parts(y: Tensor, stack: Stack) -> Sequence[Tensor]:
-    """The columns of each layer."""
-    parts: Sequence[Tensor] = y.split_with_sizes(list(map(len, stack.weights)), 1)
+def _stacked(pairs: Sequence[Pair]) -> Tensor:
+    """All A, one below the other, [r, in]."""
+    return torch.cat([a for a, _ in pairs])
+
+
+def _parts(u: Tensor, pairs: Sequence[Pair]) -> Sequence[Tensor]:
+    """The columns of each update."""
+    parts: Sequence[Tensor] = u.split_with_sizes([len(a) for a, _ in pairs], 1)
     return parts

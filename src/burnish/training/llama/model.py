@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from burnish.scoring import plain_head_decoder
+from burnish.training.llama.attention import ROUND
 from burnish.training.llama.int8 import Int8Weight, round_weight
 from burnish.training.llama.layer import Frozen, Rotation, layer, room_for
-from burnish.training.llama.linear import Stack, Update
+from burnish.training.llama.linear import Stack
 from burnish.training.llama.pointwise import rms_norm, rms_norm_backward, wide
 from burnish.training.loss import PLAIN, LossTerms, cross_entropy_sum
 from burnish.training.packing import Row
@@ -52,6 +53,7 @@ class LlamaLike:
             terms: what is added to plain cross entropy.
             num_recomputed: so many layers keep only their input and go forward twice.
         """
+        row = _rounded_up(row)
         x = self.embedding[row.input_ids]
         rotation = self._rotation(x, row.position_ids)
         learning = [update for _, updates in self.layers for update in updates]
@@ -80,11 +82,29 @@ class LlamaLike:
         return Rotation(cos, sin, cos * scale, sin * scale)
 
 
+def _rounded_up(row: Row) -> Row:
+    """The row, longer by tokens that nothing sees, up to a multiple of `ROUND`.
+
+    So rows have few lengths: oneDNN makes programs for each, and is slow at some odd ones.
+    """
+    missing = -len(row) % ROUND
+    if not missing:
+        return row
+    *before, last = row.segments
+    none = row.input_ids.new_zeros(missing)
+    return replace(
+        row,
+        input_ids=torch.cat([row.input_ids, none]),
+        position_ids=torch.cat([row.position_ids, none]),
+        segments=(*before, replace(last, stop=last.stop + missing)),
+    )
+
+
 def _rounded(frozen: Frozen) -> Frozen:
-    qkv, o, gate, up, down = (
+    qkv, o, gate_up, down = (
         replace(stack, weights=tuple(map(_in_8_bits, stack.weights))) for stack in frozen.stacks()
     )
-    return replace(frozen, qkv=qkv, o=o, gate=gate, up=up, down=down)
+    return replace(frozen, qkv=qkv, o=o, gate_up=gate_up, down=down)
 
 
 def _in_8_bits(weight: Tensor | Int8Weight) -> Int8Weight:
@@ -163,18 +183,16 @@ def _read_layer(block: Any, config: Any) -> tuple[Frozen, tuple[nn.Parameter, ..
     groups = (
         [attention.q_proj, attention.k_proj, attention.v_proj],
         [attention.o_proj],
-        [mlp.gate_proj],
-        [mlp.up_proj],
+        [mlp.gate_proj, mlp.up_proj],
         [mlp.down_proj],
     )
     stacks, updates = zip(*map(_read_stack, groups), strict=True)
-    qkv, o, gate, up, down = stacks
+    qkv, o, gate_up, down = stacks
     width = attention.head_dim
     frozen = Frozen(
         qkv=qkv,
         o=o,
-        gate=gate,
-        up=up,
+        gate_up=gate_up,
         down=down,
         norm1=block.input_layernorm.weight,
         norm2=block.post_attention_layernorm.weight,
@@ -204,16 +222,14 @@ def _eps(norm: Any) -> float:
 def _read_stack(modules: list[Any]) -> tuple[Stack, list[nn.Parameter]]:
     linears = [getattr(module, "base_layer", module) for module in modules]
     _require(all(type(linear) is nn.Linear for linear in linears), "its layers are not linear")
-    updates, parameters, start = [], [], 0
+    scales: list[float | None] = []
+    parameters: list[nn.Parameter] = []
     for module, linear in zip(modules, linears, strict=True):
-        stop = start + linear.out_features
-        if module is not linear:
-            scale, pair = _read_lora(module)
-            updates.append(Update(start, stop, scale))
-            parameters += pair
-        start = stop
-    weights = tuple(linear.weight for linear in linears)
-    return Stack(weights, _stacked_bias(linears), tuple(updates)), parameters
+        scale, pair = (None, []) if module is linear else _read_lora(module)
+        scales.append(scale)
+        parameters += pair
+    weights, biases = zip(*((linear.weight, linear.bias) for linear in linears), strict=True)
+    return Stack(weights, biases, tuple(scales)), parameters
 
 
 def _read_lora(module: Any) -> tuple[float, list[nn.Parameter]]:
@@ -229,19 +245,6 @@ def _read_lora(module: Any) -> tuple[float, list[nn.Parameter]]:
     a, b = module.lora_A[name], module.lora_B[name]
     _require(a.bias is None and b.bias is None, "its adapter has biases")
     return float(module.scaling[name]), [a.weight, b.weight]
-
-
-def _stacked_bias(linears: list[nn.Linear]) -> Tensor | None:
-    if all(linear.bias is None for linear in linears):
-        return None
-    return torch.cat(
-        [
-            linear.weight.new_zeros(linear.out_features)
-            if linear.bias is None
-            else linear.bias.data
-            for linear in linears
-        ]
-    )
 
 
 def _check_all_found(

@@ -21,16 +21,27 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".
     """
     high = wide(x)
-    r = torch.rsqrt(high.square().mean(-1, keepdim=True).add_(eps))
-    return (high * r).to(x.dtype).mul_(weight), r
+    norm = torch.linalg.vector_norm(high, dim=-1, keepdim=True)
+    r = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return _times(x, high, r).to(x.dtype).mul_(weight), r
+
+
+def normed(x: Tensor, r: Tensor, weight: Tensor) -> Tensor:
+    """The y of `rms_norm` once more, from its r."""
+    return _times(x, wide(x), r).to(x.dtype).mul_(weight)
 
 
 def rms_norm_backward(dy: Tensor, x: Tensor, r: Tensor, weight: Tensor) -> Tensor:
     """The gradient dx = r (g - n mean(g n)) with n = x r and g = w dy; shapes as in `rms_norm`."""
-    n = wide(x) * r
-    g = wide(dy) * weight
+    n = _times(x, wide(x), r)
+    g = _times(dy, wide(dy), weight)
     mean = (g * n).mean(-1, keepdim=True)
-    return g.sub_(n.mul_(mean)).mul_(r).to(x.dtype)
+    return g.addcmul_(n, mean, value=-1).mul_(r).to(x.dtype)
+
+
+def _times(x: Tensor, high: Tensor, factor: Tensor) -> Tensor:
+    """The product of `high`, which is `wide(x)`, and a factor: in its place where that is not x."""
+    return high * factor if high is x else high.mul_(factor)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, out: Tensor) -> None:
@@ -49,8 +60,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, out: Tensor) -> None:
     """
     a, b = map(wide, x.chunk(2, -1))
     out_a, out_b = out.chunk(2, -1)
-    turned = (a * cos).sub_(b * sin)
-    out_b.copy_((b * cos).add_(a * sin))
+    turned = (a * cos).addcmul_(b, sin, value=-1)
+    out_b.copy_((b * cos).addcmul_(a, sin))
     out_a.copy_(turned)
 
 
