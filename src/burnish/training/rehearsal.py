@@ -28,7 +28,7 @@ from burnish.training.backends import Backend
 from burnish.training.liger_shapes import keep_as_liger, takes_liger
 from burnish.training.limit import data_sheet, measured_rate
 from burnish.training.llama.attention import Segment, forget_masks, num_scores
-from burnish.training.llama.model import Unfit, read_model
+from burnish.training.llama.model import Unfit, read_model, rounded_up
 from burnish.training.methods import autocasts, computing
 from burnish.training.offloading import offloading, saved_on
 from burnish.training.packed_model import PackedModel
@@ -143,8 +143,11 @@ class _Packer:
     def _batch(self, row: Row) -> Batch:
         parts = [(s.start, s.stop, s.prefix_start, s.prefix_stop) for s in row.segments]
         # The model's own forward masks a square of scores; the fast path leaves out its blocks.
-        own = self.name == "transformers"
-        scores = len(row) ** 2 if own else num_scores(row.segments, len(row), self.dtype)
+        if self.name == "transformers":
+            scores = len(row) ** 2
+        else:
+            whole = rounded_up(row)
+            scores = num_scores(whole.segments, len(whole), self.dtype)
         return Batch(len(row), max(len(row.targets), 1), tuple(parts), scores)
 
 

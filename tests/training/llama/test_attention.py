@@ -215,8 +215,9 @@ def test_products_have_as_many_shapes_as_blocks_can_differ():
     # 8 whole blocks of 128, and 11 last ones: records of 16, 32 … 176 tokens are 1,056.
     assert num_products(1024, 1) == 3 * (8 + 11 + 2) + 32
     assert num_products(10, 1) == num_products(1024, 1)
-    # Two lanes of 512 tokens: 4 whole blocks, and 16 + … + 128 are 576.
-    assert num_products(1024, 2) == 2 * (3 * (4 + 8 + 2) + 32)
+    assert num_products(1024, 2) == 2 * num_products(1024, 1)
+    # 32 whole blocks, and 16 + … + 352 are 4,048 of 4,096 tokens.
+    assert num_products(4096, 1) == 3 * (32 + 22 + 2) + 32
 
 
 def test_scores_of_hundreds_stay_finite():

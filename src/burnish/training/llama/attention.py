@@ -93,10 +93,11 @@ def num_products(longest: int, lanes: int) -> int:
     Three for every block that differs, which serve the way forward and the way back: whole blocks,
     of which a row has at most one for each of their length, and the last ones of records, which
     differ only where the records' lengths in `ROUND` do: of n records that do, the row has at least
-    ROUND n² / 2 tokens. Besides, for every lane those of the linear layers and their updates. Not
-    fewer for shorter rows: a trial of a sweep may have longer ones in the same process.
+    ROUND n² / 2 tokens. Besides those of the linear layers and their updates; and all of it for
+    every lane, which may have a record as long as a row. Not fewer for shorter rows: a trial of a
+    sweep may have longer ones in the same process.
     """
-    tokens = max(longest, 1024) // lanes
+    tokens = max(longest, 1024)
     differing = tokens // (2 * BLOCK) + math.isqrt(2 * tokens // ROUND) + 2
     return lanes * (3 * differing + 32)
 

@@ -199,9 +199,8 @@ def _forward(
 ) -> tuple[Tensor, _Kept]:
     h, r1 = rms_norm(x, frozen.norm1, frozen.eps)
     (q, k, v), u_qkv = stack_forward(h, frozen.qkv, pairs[0])
-    q, k = _by_heads(q, frozen), _by_heads(k, frozen)
-    raw = None if frozen.q_norm is None else (q, k)
-    q, k, r_q, r_k = _turned(q, k, frozen, rotation)
+    raw = _by_heads(q, frozen), _by_heads(k, frozen)
+    q, k, r_q, r_k = _turned(*raw, frozen, rotation)
     v = _by_heads(v, frozen).squeeze(2).transpose(0, 1).contiguous()
     o, p = attention(q, k, v, segments)
     o = o.transpose(0, 1).flatten(1)
@@ -212,7 +211,8 @@ def _forward(
     (y,), u_down = stack_forward(swiglu(gate, up)[0], frozen.down, pairs[3])
     y += x2
     us = (u_qkv, u_o, u_gate_up, u_down)
-    return y, _Kept(r1, raw, r_q, r_k, q, k, v, p, o, x2, r2, gate, up, us)
+    raw_if_normed = None if r_q is None else raw
+    return y, _Kept(r1, raw_if_normed, r_q, r_k, q, k, v, p, o, x2, r2, gate, up, us)
 
 
 def _backward(

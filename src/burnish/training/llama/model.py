@@ -53,7 +53,7 @@ class LlamaLike:
             terms: what is added to plain cross entropy.
             num_recomputed: so many layers keep only their input and go forward twice.
         """
-        row = _rounded_up(row)
+        row = rounded_up(row)
         x = self.embedding[row.input_ids]
         rotation = self._rotation(x, row.position_ids)
         learning = [update for _, updates in self.layers for update in updates]
@@ -82,8 +82,8 @@ class LlamaLike:
         return Rotation(cos, sin, cos * scale, sin * scale)
 
 
-def _rounded_up(row: Row) -> Row:
-    """The row, longer by tokens that nothing sees, up to a multiple of `ROUND`.
+def rounded_up(row: Row) -> Row:
+    """The row as layers take it: longer by tokens that nothing sees, up to a multiple of `ROUND`.
 
     So rows have few lengths: oneDNN makes programs for each, and is slow at some odd ones.
     """
