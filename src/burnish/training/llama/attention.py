@@ -34,9 +34,9 @@ of the next record and counts for nothing. So there are few shapes, for each of 
 program and its description, 0.7 MB in bfloat16."""
 
 MOST_KEPT = 6
-"""So many bytes of a row's probabilities are kept for each number of its queries. Those of further
-blocks are computed again in the backward pass: kept, they would grow with the square of a record's
-length."""
+"""So many bytes of a row's probabilities are kept for each number of its queries, in types of two
+bytes twice as many. Those of further blocks are computed again in the backward pass: kept, they
+would grow with the square of a record's length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +114,11 @@ def attention(
     """
     o = q.new_empty(q.shape)
     kept: list[Tensor | None] = []
-    room = MOST_KEPT * q.numel()
+    room = MOST_KEPT * q.numel() * (2 if q.dtype.itemsize <= 2 else 1)
     for segment in segments:
-        keys, values = _seen(k, segment), _seen(v, segment)  # [key heads, seen, width]
-        for block in _blocks(segment, q.shape[1], q.dtype):
+        blocks = list(_blocks(segment, q.shape[1], q.dtype))
+        keys, values = (_seen(x, segment, blocks[-1].last) for x in (k, v))
+        for block in blocks:
             p = _probabilities(_rows(q, block), keys, block)
             room -= p.nbytes
             kept.append(p if room >= 0 else None)
@@ -138,20 +139,25 @@ def attention_backward(
     dp = do vᵀ,   ds = p (dp - rowsum(dp p)),   dq = ds k,   dk = dsᵀ q,   dv = pᵀ do
     """
     dq = q.new_empty(q.shape)
-    dk, dv = torch.zeros_like(wide(k)), torch.zeros_like(wide(v))
+    dk, dv = torch.empty_like(wide(k)), torch.empty_like(wide(v))
     remaining = iter(kept)
     for segment in segments:
-        keys, values = _seen(k, segment), _seen(v, segment)
-        for block in _blocks(segment, q.shape[1], q.dtype):
-            queries, out = _rows(q, block), _rows(do, block)
-            p = next(remaining)
+        blocks = list(_blocks(segment, q.shape[1], q.dtype))
+        keys, values = (_seen(x, segment, blocks[-1].last) for x in (k, v))
+        probabilities = [next(remaining) for _ in blocks]
+        # From the end: the last block sees all keys, and the first sums for them are its own.
+        for block, p in zip(reversed(blocks), reversed(probabilities), strict=True):
+            queries, out = _rows(q, block), _rows(do, block).contiguous()  # for two products
             if p is None:
                 p = _probabilities(queries, keys, block)
             dp = torch.bmm(out, values[:, : block.num_keys].transpose(1, 2))
             ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)
             torch.bmm(ds, keys[:, : block.num_keys], out=_rows(dq, block))
-            _add_seen(dk, torch.bmm(ds.transpose(1, 2), queries), segment, block)
-            _add_seen(dv, torch.bmm(p.transpose(1, 2), out), segment, block)
+            for total, part in (
+                (dk, torch.bmm(ds.transpose(1, 2), queries)),
+                (dv, torch.bmm(p.transpose(1, 2), out)),
+            ):
+                _add_seen(total, part, segment, block, is_first=block is blocks[-1])
     return dq, dk, dv
 
 
@@ -165,20 +171,34 @@ def _probabilities(queries: Tensor, keys: Tensor, block: _Block) -> Tensor:
     return p
 
 
-def _seen(x: Tensor, segment: Segment) -> Tensor:
-    """The keys or values of a segment's blocks, [key heads, prefix + own and behind, width]."""
-    own = x[:, segment.start : segment.stop + ROUND - 1]
+def _seen(x: Tensor, segment: Segment, last: int) -> Tensor:
+    """The keys or values of a segment's blocks, of which the last ends before token `last`.
+
+    [key heads, prefix + own and behind, width], in an array of their own: as views they would be
+    copied before every product in bfloat16.
+    """
+    own = x[:, segment.start : last]
     if not segment.prefix:
-        return own
+        return own.contiguous()
     return torch.cat([x[:, segment.prefix_start : segment.prefix_stop], own], 1)
 
 
-def _add_seen(total: Tensor, part: Tensor, segment: Segment, block: _Block) -> None:
-    """Adds what a block gives to the keys that it sees: the prefix's, then its own record's."""
+def _add_seen(
+    total: Tensor, part: Tensor, segment: Segment, block: _Block, *, is_first: bool
+) -> None:
+    """Adds what a block gives to the keys that it sees: the prefix's, then its own record's.
+
+    To the record's keys nothing was added before its first one; what that writes behind the record
+    is zeros, in whose place the next record writes.
+    """
     n = segment.prefix
     if n:
         total[:, segment.prefix_start : segment.prefix_stop] += part[:, :n]
-    total[:, segment.start : block.last] += part[:, n:]
+    own = total[:, segment.start : block.last]
+    if is_first:
+        own.copy_(part[:, n:])
+    else:
+        own += part[:, n:]
 
 
 def _rows(x: Tensor, block: _Block) -> Tensor:

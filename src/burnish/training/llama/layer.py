@@ -92,9 +92,10 @@ def layer(  # noqa: PLR0913
         rotation: the angles of the row's positions.
         segments: which tokens see one another.
         updates: A, B, A, B … of the adapted layers, in the order of `Frozen.stacks`.
-        room: where their gradients go, from `room_for`; else the backward pass makes it.
+        room: where their gradients go, from `room_for`; else it is made.
         recompute: keep only x, and go forward once more before going back.
     """
+    room = room_for(updates) if room is None else room
     apply: Any = _Layer.apply
     result: Tensor = apply(x, frozen, rotation, segments, room, recompute, *updates)
     return result
@@ -153,15 +154,16 @@ class _Layer(torch.autograd.Function):
         frozen: Frozen,
         rotation: Rotation,
         segments: Sequence[Segment],
-        room: Sequence[Tensor] | None,
+        room: Sequence[Tensor],
         recompute: bool,
         *updates: Tensor,
     ) -> Tensor:
-        y, kept = _forward(x, frozen, rotation, segments, _pairs(frozen, updates, x.dtype))
+        cast = [update.to(x.dtype) for update in updates]
+        y, kept = _forward(x, frozen, rotation, segments, _pairs(frozen, cast))
         ctx.frozen, ctx.rotation, ctx.segments, ctx.room = frozen, rotation, segments, room
         leaves, ctx.structure = ([], None) if recompute else kept.flat()
         # All by autograd, whose hooks may move it elsewhere (offloading.py).
-        ctx.save_for_backward(x, *updates, *leaves)
+        ctx.save_for_backward(x, *cast, *leaves)
         return y
 
     @staticmethod
@@ -170,7 +172,7 @@ class _Layer(torch.autograd.Function):
         ctx.maybe_clear_saved_tensors()  # freed as it is used, not when the graph is
         num_updates = len(ctx.needs_input_grad) - 6
         updates, leaves = saved[:num_updates], saved[num_updates:]
-        pairs = _pairs(ctx.frozen, updates, x.dtype)
+        pairs = _pairs(ctx.frozen, updates)
         if ctx.structure is None:
             _, kept = _forward(x, ctx.frozen, ctx.rotation, ctx.segments, pairs)
         else:
@@ -179,15 +181,14 @@ class _Layer(torch.autograd.Function):
         dx, gradients = _backward(
             grad_outputs[0], x, kept, ctx, pairs, wants_dx=bool(ctx.needs_input_grad[0])
         )
-        room = ctx.room or room_for(updates)
-        own = [place.copy_(g) for place, g in zip(room, gradients, strict=True)]
+        own = [place.copy_(g) for place, g in zip(ctx.room, gradients, strict=True)]
         return dx, None, None, None, None, None, *own
 
 
-def _pairs(frozen: Frozen, updates: Sequence[Tensor], dtype: torch.dtype) -> list[list[Pair]]:
-    """The updates of each stack, in the type that the layer computes in."""
-    cast = iter([update.to(dtype) for update in updates])
-    return [[(next(cast), next(cast)) for _ in stack.adapted] for stack in frozen.stacks()]
+def _pairs(frozen: Frozen, updates: Sequence[Tensor]) -> list[list[Pair]]:
+    """The updates of each stack."""
+    left = iter(updates)
+    return [[(next(left), next(left)) for _ in stack.adapted] for stack in frozen.stacks()]
 
 
 def _forward(
