@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing import active_children
 from pathlib import Path
@@ -180,6 +181,27 @@ def test_a_ctrl_c_while_processes_are_started_is_not_lost():
 
     with pytest.raises(KeyboardInterrupt):
         start()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_ctrl_c_that_another_thread_takes_does_not_break_off_a_start():
+    ready, going, finished = threading.Event(), threading.Event(), []
+    other = threading.Thread(target=lambda: (ready.set(), going.wait(60)))
+    other.start()  # which is not blocked
+    ready.wait(60)
+
+    def start():
+        with workers._without_ctrl_c():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            finished.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    going.set()
+    other.join()
+    assert finished == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_there_is_at_least_one_free_core():

@@ -161,16 +161,22 @@ def _without_ctrl_c() -> Iterator[None]:
     """A process that is started in the block never gets Ctrl-C, even while it is still loading.
 
     Ctrl-C is for the process that a person started; that one ends its workers. Here it comes
-    when the block ends.
+    when the block ends: blocked for what is started, and put off here, where another thread may
+    take the signal and Python then hands it to this one all the same.
     """
-    if os.name == "nt":
+    if os.name == "nt" or threading.current_thread() is not threading.main_thread():
         yield
         return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _ray(
