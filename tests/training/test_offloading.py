@@ -281,7 +281,8 @@ def test_of_layers_that_recompute_the_inputs_move():
     assert own.stored[:2] == [its_input, its_input]
 
 
-def test_the_fast_path_keeps_nothing_that_is_not_asked_about():
+def test_the_fast_path_keeps_nothing_that_is_not_asked_about(monkeypatch):
+    monkeypatch.setattr("burnish.training.llama.attention.MOST_KEPT", 100)  # heads are narrow here
     row, model = a_row(), adapted(build("Llama"))
     loss_sum = loss_of(model, "fast", 0)
     loss_sum(row)
@@ -300,7 +301,7 @@ def test_the_fast_path_keeps_nothing_that_is_not_asked_about():
     gradient = 4 * len(row.targets) * HIDDEN  # of the loss, which is made with it
     room = sum(p.nbytes for p in model.parameters() if p.requires_grad)  # for their gradients
     assert left == rotation + last_norm + gradient + room + loss.nbytes
-    assert host.live > 10 * left
+    assert host.live > 20 * left
 
 
 def test_a_backend_computes_its_rows_in_such_a_context(monkeypatch):

@@ -153,11 +153,9 @@ def attention_backward(
             dp = torch.bmm(out, values[:, : block.num_keys].transpose(1, 2))
             ds = torch.ops.aten._softmax_backward_data(dp, p, -1, p.dtype)
             torch.bmm(ds, keys[:, : block.num_keys], out=_rows(dq, block))
-            for total, part in (
-                (dk, torch.bmm(ds.transpose(1, 2), queries)),
-                (dv, torch.bmm(p.transpose(1, 2), out)),
-            ):
-                _add_seen(total, part, segment, block, is_first=block is blocks[-1])
+            is_first = block is blocks[-1]
+            _add_seen(dk, torch.bmm(ds.transpose(1, 2), queries), segment, block, is_first=is_first)
+            _add_seen(dv, torch.bmm(p.transpose(1, 2), out), segment, block, is_first=is_first)
     return dq, dk, dv
 
 

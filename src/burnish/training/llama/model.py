@@ -20,7 +20,7 @@ from burnish.training.llama.layer import Frozen, Rotation, layer, room_for
 from burnish.training.llama.linear import Stack
 from burnish.training.llama.pointwise import rms_norm, rms_norm_backward, wide
 from burnish.training.loss import PLAIN, LossTerms, cross_entropy_sum
-from burnish.training.packing import Row
+from burnish.training.packing import Row, pad_row
 
 
 class Unfit(Exception):
@@ -87,17 +87,11 @@ def rounded_up(row: Row) -> Row:
 
     So rows have few lengths: oneDNN makes programs for each, and is slow at some odd ones.
     """
-    missing = -len(row) % ROUND
-    if not missing:
+    padded = pad_row(row, ROUND)
+    if padded is row:
         return row
-    *before, last = row.segments
-    none = row.input_ids.new_zeros(missing)
-    return replace(
-        row,
-        input_ids=torch.cat([row.input_ids, none]),
-        position_ids=torch.cat([row.position_ids, none]),
-        segments=(*before, replace(last, stop=last.stop + missing)),
-    )
+    *before, last, padding = padded.segments
+    return replace(padded, segments=(*before, replace(last, stop=padding.stop)))
 
 
 def _rounded(frozen: Frozen) -> Frozen:
