@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import shutil
 from importlib import metadata, util
@@ -14,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from burnish import __version__
 from burnish.errors import first_line
+from burnish.machine import GIB, memory_gib, usable_cores
 from burnish.models.embedded import cache_folder
-from burnish.planning.machine import GIB, memory_gib
 
 TIERS = (0.135, 0.5, 1.5, 3, 7, 14, 32, 72)
 """Model sizes in billions of weights that people tune."""
@@ -57,7 +56,7 @@ def doctor() -> DoctorReport:
         burnish=__version__,
         python=platform.python_version(),
         system=platform.platform(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        cores=usable_cores(),
         memory_gib=round(memory, 1),
         disk_free_gib=round(shutil.disk_usage(Path.cwd()).free / GIB, 1),
         gpus=gpus,

@@ -15,7 +15,7 @@ import pytest
 from burnish.cleaning import workers
 from burnish.cleaning.clean import clean
 from burnish.cleaning.row import Chunk, RowSettings
-from burnish.cleaning.workers import clean_chunks, free_cores
+from burnish.cleaning.workers import clean_chunks
 from burnish.conversation import Record
 from burnish.errors import DataError, RunError
 from burnish.recipe import CleanSection, DataSection, Source
@@ -202,10 +202,6 @@ def test_a_ctrl_c_that_another_thread_takes_does_not_break_off_a_start():
     other.join()
     assert finished == [True]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_there_is_at_least_one_free_core():
-    assert 1 <= free_cores() <= (os.cpu_count() or 1)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -163,6 +163,25 @@ def test_threads_follow_the_environment_and_too_many_are_told(monkeypatch, capfd
         torch.set_num_threads(before)
 
 
+def test_where_other_work_keeps_cores_busy_the_others_are_used_and_it_is_said_once(
+    monkeypatch, capfd
+):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(loading, "usable_cores", lambda: 4)
+    monkeypatch.setattr(loading, "free_cores", lambda: 3)
+    try:
+        torch.set_num_threads(4)
+        assert set_threads() == set_threads() == torch.get_num_threads() == 3
+        said = capfd.readouterr().err
+        assert said.count("other work keeps 1 of 4 cores busy") == 1
+        assert "OMP_NUM_THREADS=4" in said
+        monkeypatch.setenv("OMP_NUM_THREADS", "4")
+        assert set_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("value", ["", "4,2", "many"])
 def test_a_thread_count_that_is_no_number_is_passed_over(monkeypatch, value):
     before = torch.get_num_threads()

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from burnish.cleaning.row import Chunk, CleanedChunk, RowSettings, clean_chunk
 from burnish.errors import BurnishError, MissingExtraError, RunError
+from burnish.machine import usable_cores
 from burnish.recipe import CleanSection
 
 NUM_INLINE = 3
@@ -47,15 +48,7 @@ def clean_chunks(
         MissingExtraError: the engine is Ray, which is not installed.
         RunError: a process ended before its work was done.
     """
-    return ENGINES[section.engine](chunks, settings, section.num_workers or free_cores())
-
-
-def free_cores() -> int:
-    """The cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
+    return ENGINES[section.engine](chunks, settings, section.num_workers or usable_cores())
 
 
 def _local(

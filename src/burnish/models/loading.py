@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from burnish.errors import MissingExtraError, ModelError, first_line
+from burnish.machine import free_cores, usable_cores
 from burnish.models import gptq_layout
 from burnish.models.attention import FLASH, check_attention, prefer_flash
 from burnish.models.names import find_model, read_config
@@ -312,12 +313,20 @@ def _import_torch() -> Any:
 
 
 def set_threads() -> int:
-    """Lets torch use the cores that this process may use; returns their number."""
+    """Lets torch use the cores that are free, or as many as OMP_NUM_THREADS says; how many."""
     torch = _import_torch()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = usable_cores()
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # "4,2" is legal too
-    wanted = int(asked) if asked.isdecimal() and int(asked) else cores or 1
-    if wanted > (cores or 1):
-        warn(f"OMP_NUM_THREADS is {wanted}, more than the {cores} cores of this process")
+    if asked.isdecimal() and int(asked):
+        wanted = int(asked)
+        if wanted > usable:
+            warn(f"OMP_NUM_THREADS is {wanted}, more than the {usable} cores of this process")
+    else:
+        wanted = free_cores()
+        if wanted < usable and wanted != torch.get_num_threads():  # said once
+            warn(
+                f"other work keeps {usable - wanted} of {usable} cores busy: computing on {wanted} "
+                f"(OMP_NUM_THREADS={usable} takes all)"
+            )
     torch.set_num_threads(wanted)
     return wanted

@@ -26,8 +26,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from burnish.machine import GIB
 from burnish.models.trainable import layers_of
-from burnish.planning.machine import GIB
 from burnish.planning.memory import Memory
 from burnish.planning.outlook import Outlook
 from burnish.planning.quantized import weight_bytes

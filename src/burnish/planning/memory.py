@@ -34,9 +34,9 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from burnish.machine import GIB
 from burnish.planning.batches import MicroBatches
 from burnish.planning.loops import Device, Loop
-from burnish.planning.machine import GIB
 from burnish.planning.quantized import QuantizedLinear, weight_bytes
 from burnish.planning.recomputing import num_recomputed
 from burnish.planning.step import Setting, Transient, build, evaluation_bytes, step_bytes

@@ -14,6 +14,7 @@ import torch
 
 from burnish.conversation import Conversation
 from burnish.errors import BurnishError, ModelError
+from burnish.machine import GIB, available_gib
 from burnish.models.loading import check_causal
 from burnish.models.names import find_model
 from burnish.models.prequantized import quantization_of
@@ -22,7 +23,6 @@ from burnish.planning.disk import disk_bytes
 from burnish.planning.fixes import fixes, smaller_model
 from burnish.planning.link import measured_link
 from burnish.planning.loops import Device, LoopOf, check_offloading
-from burnish.planning.machine import GIB, available_gib
 from burnish.planning.memory import LEAST_HOST_GIB, ROOM, Place
 from burnish.planning.outlook import Outlook, outlook
 from burnish.planning.report import ClusterLook, DataLook, MemoryLook, ModelLook, PlanReport
@@ -39,7 +39,7 @@ from burnish.run_dir import RunDir
 
 _LIBRARIES = """
 import torch, transformers.trainer, peft, accelerate, datasets
-from burnish.planning.machine import resident_bytes
+from burnish.machine import resident_bytes
 print(resident_bytes())
 """
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from burnish.machine import GIB, available_gib, mapped_gib
 from burnish.models.names import find_model
 from burnish.planning.loops import Device
-from burnish.planning.machine import GIB, available_gib, mapped_gib
 from burnish.planning.memory import (
     CUDA_SCATTERED,
     LEAST_HOST_GIB,

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 
 from burnish.errors import RecipeError
+from burnish.machine import usable_cores
 from burnish.models.loading import pick_device
 from burnish.progress import warn
 from burnish.recipe import ModelSection, TrainSection
@@ -57,8 +58,7 @@ class Launch:
     @property
     def threads(self) -> int:
         """The threads of a process, so that those of one machine share its cores."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return max(1, (cores or 1) // self.processes_here)
+        return max(1, usable_cores() // self.processes_here)
 
 
 def checked(launch: Launch, model: ModelSection, section: TrainSection) -> Launch:

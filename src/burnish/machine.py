@@ -1,12 +1,20 @@
-"""How much memory this machine, or this container, has and has left."""
+"""How much memory and how many cores this machine, or this container, has and has left."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 GIB = 2**30
+
+_LOOK_SECONDS = 0.25
+"""So long it is looked at how busy the cores are."""
+
+_TAKEN = 0.75
+"""From this share of a core's time on it counts as taken by others."""
 
 _GROUPS = Path("/sys/fs/cgroup")
 _PROCESS = Path("/proc/self")
@@ -38,6 +46,49 @@ def available_gib() -> float:
 def resident_bytes() -> int:
     """What this process holds in memory now; 0 where the system does not say."""
     return _meminfo("VmRSS", _PROCESS / "status") or 0
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: of its affinity, and as its control groups' share of time.
+
+    A share of one and a half cores counts as two: it is not lost that way.
+    """
+    shares = [share for group in _groups() if (share := _share(group / "cpu.max")) is not None]
+    return max(1, min([len(_own_cores()), *map(math.ceil, shares)]))
+
+
+@cache
+def free_cores() -> int:
+    """As many of the usable cores as other processes leave idle, at least one.
+
+    Threads that wait for one another are slower than a single one where they share cores with other
+    work. Only cores count as taken that are busy now, while this process waits, and were in the
+    last minute, too: neither a burst nor what this process has done itself. It is looked at once,
+    so that all work of a process goes by the same number.
+    """
+    import psutil
+
+    own = _own_cores()
+    shares = psutil.cpu_percent(_LOOK_SECONDS, percpu=True)
+    busy_now = sum(share for core, share in enumerate(shares) if core in own) / 100
+    busy: float = min(busy_now, psutil.getloadavg()[0])
+    taken = math.floor(busy + 1 - _TAKEN)
+    return max(1, min(usable_cores(), len(own) - taken))
+
+
+def _own_cores() -> set[int]:
+    """The numbers of the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _share(path: Path) -> float | None:
+    """The cores' worth of time in a cpu.max such as `150000 100000`; None for `max 100000`."""
+    words = path.read_text(encoding="utf-8").split() if path.is_file() else []
+    if len(words) != 2 or not all(word.isdigit() for word in words):
+        return None
+    return int(words[0]) / int(words[1])
 
 
 def _groups() -> Iterator[Path]:
