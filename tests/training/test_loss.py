@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from burnish.training.loss import CHUNK, PLAIN, LossTerms, _loss_and_gradient, cross_entropy_sum
+from burnish.training.loss import (
+    CHUNK,
+    COLUMNS,
+    PLAIN,
+    LossTerms,
+    _loss_and_gradient,
+    cross_entropy_sum,
+)
 
 VOCAB, HIDDEN = 23, 7
 
@@ -53,6 +60,15 @@ def test_two_equal_logits_cost_the_log_of_two():
 def test_loss_and_gradient_are_torchs_at_the_borders_of_chunks(count, with_bias):
     hidden, head, bias, targets = problem(count)
     ours, theirs = both(hidden, head, bias if with_bias else None, targets)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("vocabulary", [COLUMNS - 1, COLUMNS, COLUMNS + 1, 2 * COLUMNS + 7])
+def test_a_vocabulary_is_multiplied_in_parts_to_the_same_end(vocabulary):
+    hidden = torch.randn(5, HIDDEN, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    head = torch.randn(vocabulary, HIDDEN, generator=torch.Generator().manual_seed(2))
+    targets = torch.tensor([0, 1, COLUMNS - 2, vocabulary - 2, vocabulary - 1])
+    ours, theirs = both(hidden, head, None, targets)
     torch.testing.assert_close(ours, theirs)
 
 

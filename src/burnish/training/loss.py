@@ -25,6 +25,11 @@ from torch import Tensor
 CHUNK = 256
 """Positions whose logits exist at a time: enough that to read the head costs less than they do."""
 
+COLUMNS = 1024
+"""Tokens of the vocabulary whose float32 logits one product makes on a CPU. Rows of logits that are
+a multiple of 4,096 bytes long fall on the same lines of its cache, one below the other: a product
+that writes all of them at once is slower by an eighth."""
+
 WIDE_CHUNK = 64
 """Of those, positions whose logits exist in float32, too, where the model computes in less: on a
 CPU as many as its cache holds."""
@@ -90,7 +95,7 @@ class _CrossEntropySum(torch.autograd.Function):
         for start in range(0, len(hidden), CHUNK):
             part = hidden[start : start + CHUNK]
             z = logits[: len(part)]
-            torch.mm(part, head.T, out=z)
+            _product(part, head, out=z)
             if bias is not None:
                 z += bias
             total += _loss_and_gradient(z, targets[start : start + CHUNK, None], terms)
@@ -108,6 +113,14 @@ class _CrossEntropySum(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         (scale,) = grad_outputs
         return tuple(g if g is None else g.mul_(scale.to(g.dtype)) for g in gradients)
+
+
+def _product(hidden: Tensor, head: Tensor, *, out: Tensor) -> None:
+    """The products h Eᵀ [n, vocab], a few columns at a time where that is faster: see `COLUMNS`."""
+    in_parts = hidden.device.type == "cpu" and hidden.dtype.itemsize > 2
+    size = COLUMNS if in_parts else len(head)
+    for part, place in zip(torch.split(head, size), torch.split(out, size, 1), strict=True):
+        torch.mm(hidden, part.T, out=place)
 
 
 def _loss_and_gradient(z: Tensor, chosen: Tensor, terms: LossTerms) -> Tensor:

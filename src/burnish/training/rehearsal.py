@@ -146,7 +146,7 @@ class _Packer:
         if self.name == "transformers":
             scores = len(row) ** 2
         else:
-            whole = rounded_up(row)
+            whole = rounded_up(row, self.dtype)
             scores = num_scores(whole.segments, len(whole), self.dtype)
         return Batch(len(row), max(len(row.targets), 1), tuple(parts), scores)
 

@@ -44,7 +44,6 @@ def frozen(*, head_norms=False, biases=False, updates=True):
         q_norm=normal(WIDTH, seed=12) if head_norms else None,
         k_norm=normal(WIDTH, seed=13) if head_norms else None,
         eps=1e-5,
-        num_heads=HEADS,
         num_key_heads=KEY_HEADS,
         width=WIDTH,
     )
@@ -144,7 +143,6 @@ def test_recomputed_activations_give_identical_gradients(dtype):
         *map(cast, w.stacks()),
         *(n.to(dtype) for n in (w.norm1, w.norm2, w.q_norm, w.k_norm)),
         eps=w.eps,
-        num_heads=HEADS,
         num_key_heads=KEY_HEADS,
         width=WIDTH,
     )
@@ -181,7 +179,7 @@ def test_gradients_come_in_the_type_of_the_updates():
     w = frozen()
     half = [replace(s, weights=tuple(x.bfloat16() for x in s.weights)) for s in w.stacks()]
     norms = (w.norm1.bfloat16(), w.norm2.bfloat16(), None, None)
-    shape = {"eps": 1e-5, "num_heads": HEADS, "num_key_heads": KEY_HEADS, "width": WIDTH}
+    shape = {"eps": 1e-5, "num_key_heads": KEY_HEADS, "width": WIDTH}
     updates = [u.detach().float().requires_grad_() for u in updates_of(w)]
     x = normal(9, HIDDEN, seed=50).bfloat16()
     y = layer(x, Frozen(*half, *norms, **shape), rotation(9), SEGMENTS, updates)

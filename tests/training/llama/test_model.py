@@ -239,14 +239,15 @@ def test_tokens_that_make_a_row_a_round_length_change_nothing(length, monkeypatc
     parts = read_model(model)
     found = []
     for multiple in (1, 16):
-        monkeypatch.setattr(module, "ROUND", multiple)
+        monkeypatch.setattr(module, "rounding", lambda _, multiple=multiple: multiple)
         loss = parts.loss_sum(row)
         found.append([loss.detach(), *torch.autograd.grad(loss, learning)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
 
 
-def test_rows_reach_the_layers_in_a_multiple_of_tokens(monkeypatch):
+@pytest.mark.parametrize("dtype, end", [(torch.float32, 28), (torch.bfloat16, 32)])
+def test_rows_reach_the_layers_in_a_multiple_of_tokens(monkeypatch, dtype, end):
     seen = []
     own = module.layer
 
@@ -256,5 +257,5 @@ def test_rows_reach_the_layers_in_a_multiple_of_tokens(monkeypatch):
 
     monkeypatch.setattr(module, "layer", layer)
     (row,) = pack(records((20, 7), prefix=0), 999, share_prefixes=False)
-    read_model(adapted(small(num_hidden_layers=1))).loss_sum(row)
-    assert seen == [(32, [(0, 20), (20, 32)])]
+    read_model(adapted(small(num_hidden_layers=1)).to(dtype)).loss_sum(row)
+    assert seen == [(end, [(0, 20), (20, end)])]

@@ -28,10 +28,11 @@ BLOCK = 64
 """Queries in a block; twice as many in types of two bytes, whose products are that much faster than
 what stands around them."""
 
-ROUND = 16
-"""Blocks have a multiple of so many queries, where the row goes on behind them: what is too many is
-of the next record and counts for nothing. So there are few shapes, for each of which oneDNN keeps a
-program and its description, 0.7 MB in bfloat16."""
+ROUND, WIDE_ROUND = 16, 4
+"""Rows, and blocks where the row goes on behind them, have a multiple of so many tokens: the first
+in types of two bytes, for which oneDNN keeps a program and its description for every shape, 0.7 MB
+in bfloat16; the second in others, whose products are slow at odd numbers. What is too many in a
+block is of the next record and counts for nothing."""
 
 MOST_KEPT = 6
 """So many bytes of a row's probabilities are kept for each number of its queries, in types of two
@@ -73,11 +74,18 @@ class _Block:
     num_keys: int
 
 
+def rounding(dtype: torch.dtype) -> int:
+    """What numbers of tokens are a multiple of, in a type: see `ROUND`."""
+    return ROUND if dtype.itemsize <= 2 else WIDE_ROUND
+
+
 def _blocks(segment: Segment, num_tokens: int, dtype: torch.dtype) -> Iterator[_Block]:
+    """The blocks of a segment's queries in a row of so many tokens, from its start."""
     size = 2 * BLOCK if dtype.itemsize <= 2 else BLOCK
+    multiple = rounding(dtype)
     for first in range(segment.start, segment.stop, size):
         stop = min(segment.stop, first + size)
-        last = min(first + -(-(stop - first) // ROUND) * ROUND, num_tokens)
+        last = min(first + -(-(stop - first) // multiple) * multiple, num_tokens)
         yield _Block(first, stop, last, segment.prefix + last - segment.start)
 
 
@@ -160,6 +168,7 @@ def attention_backward(
 
 
 def _probabilities(queries: Tensor, keys: Tensor, block: _Block) -> Tensor:
+    """A block's softmax(q kᵀ + mask) [key heads, block × group, keys]; 0 behind its segment."""
     p = torch.bmm(queries, keys[:, : block.num_keys].transpose(1, 2))
     _mask_future(p, block)
     torch.softmax(p, -1, out=p)
@@ -205,6 +214,7 @@ def _rows(x: Tensor, block: _Block) -> Tensor:
 
 
 def _mask_future(scores: Tensor, block: _Block) -> None:
+    """Adds the mask to scores [key heads, block × group, keys], of which a block's own are last."""
     size = block.last - block.first
     square = scores.view(scores.shape[0], size, -1, scores.shape[2])[..., -size:]
     square += _future(size, scores.dtype, scores.device)

@@ -40,7 +40,7 @@ class Frozen:
         norm1, norm2: weights of the two RMSNorms [hidden].
         q_norm, k_norm: weights of the norms of every head [width], where the model has them.
         eps: of the norms.
-        num_heads, num_key_heads, width: the shape of attention.
+        num_key_heads, width: of keys and values; queries have a multiple of those heads.
     """
 
     qkv: Stack
@@ -52,7 +52,6 @@ class Frozen:
     q_norm: Tensor | None
     k_norm: Tensor | None
     eps: float
-    num_heads: int
     num_key_heads: int
     width: int
 
@@ -198,6 +197,7 @@ def _forward(
     segments: Sequence[Segment],
     pairs: Sequence[list[Pair]],
 ) -> tuple[Tensor, _Kept]:
+    """The y [T, hidden] of the formulas above, line by line, and what the way back wants."""
     h, r1 = rms_norm(x, frozen.norm1, frozen.eps)
     (q, k, v), u_qkv = stack_forward(h, frozen.qkv, pairs[0])
     raw = _by_heads(q, frozen), _by_heads(k, frozen)
@@ -219,7 +219,11 @@ def _forward(
 def _backward(
     dy: Tensor, x: Tensor, kept: _Kept, ctx: Any, pairs: Sequence[list[Pair]], *, wants_dx: bool
 ) -> tuple[Tensor | None, list[Tensor]]:
-    """The gradients of x and of the updates A, B, A, B …; empties `kept` on its way."""
+    """The gradients of x and of the updates A, B, A, B …; empties `kept` on its way.
+
+    The formulas above from the last to the first, each by the derivative that stands with it; what
+    is added passes its gradient on: dx' = dy + (back through the MLP), dx = dx' + (attention).
+    """
     frozen: Frozen = ctx.frozen
     u_qkv, u_o, u_gate_up, u_down = kept.us
     a, s = swiglu(kept.gate, kept.up)

@@ -57,16 +57,17 @@ def stack_forward(
         stack: the layers.
         pairs: A and B of those that are adapted, in their order.
     """
-    ys = _through_weights(x, stack)
-    for y, bias in zip(ys, stack.biases, strict=True):
+    ys: list[Tensor | None] = [None] * len(stack.weights)
+    u = None
+    if pairs:
+        u = x @ _stacked(pairs).T
+        for (place, scale), u_i, (_, b) in zip(stack.adapted, _parts(u, pairs), pairs, strict=True):
+            ys[place] = _times(scale, u_i, b.T)
+    sums = _add_through_weights(ys, x, stack)
+    for y, bias in zip(sums, stack.biases, strict=True):
         if bias is not None:
             y += bias
-    if not pairs:
-        return ys, None
-    u = x @ _stacked(pairs).T
-    for (place, scale), u_i, (_, b) in zip(stack.adapted, _parts(u, pairs), pairs, strict=True):
-        ys[place].addmm_(u_i, b.T, alpha=scale)
-    return ys, u
+    return sums, u
 
 
 def stack_backward(
@@ -84,36 +85,44 @@ def stack_backward(
 
     dx is empty unless wanted: nothing that learns stands before the first layer.
     """
-    dx = _back_through_weights(dys, stack) if wants_dx else x.new_empty(0)
     if u is None:
-        return dx, []
+        return _add_back_through_weights(None, dys, stack) if wants_dx else x.new_empty(0), []
     du, d_bs = torch.empty_like(u), []
     updates = zip(stack.adapted, _parts(u, pairs), _parts(du, pairs), pairs, strict=True)
     for (place, scale), u_i, du_i, (_, b) in updates:
         torch.mul(dys[place] @ b, scale, out=du_i)
         d_bs.append((u_i.T @ dys[place]).mul_(scale).T)
+    dx = x.new_empty(0)
     if wants_dx:
-        dx.addmm_(du, _stacked(pairs))
+        dx = _add_back_through_weights(du @ _stacked(pairs), dys, stack)
     d_as = (du.T @ x).split_with_sizes([len(a) for a, _ in pairs])
     return dx, list(zip(d_as, d_bs, strict=True))
 
 
-def _through_weights(x: Tensor, stack: Stack) -> list[Tensor]:
-    """The product x Wᵀ of each layer."""
+def _times(scale: float, left: Tensor, right: Tensor) -> Tensor:
+    """The product of a factor and two matrices, rounded once."""
+    return torch.addmm(left.new_empty(1), left, right, beta=0, alpha=scale)
+
+
+def _add_through_weights(ys: Sequence[Tensor | None], x: Tensor, stack: Stack) -> list[Tensor]:
+    """The sums y_i + x W_iᵀ, in the place of y_i where there is one.
+
+    So the large product adds as it writes; the small one, added behind it, would read all again.
+    """
     rounded: Rounded | None = None
-    ys = []
-    for weight in stack.weights:
+    sums = []
+    for y, weight in zip(ys, stack.weights, strict=True):
         if isinstance(weight, Int8Weight):
             rounded = rounded or round_rows(x)
-            ys.append(product(rounded, weight.by_rows, x.dtype))
+            more = product(rounded, weight.by_rows, x.dtype)
+            sums.append(more if y is None else y.add_(more))
         else:
-            ys.append(x @ weight.T)
-    return ys
+            sums.append(x @ weight.T if y is None else y.addmm_(x, weight.T))
+    return sums
 
 
-def _back_through_weights(dys: Sequence[Tensor], stack: Stack) -> Tensor:
-    """The products dy W, summed over the layers."""
-    dx: Tensor | None = None
+def _add_back_through_weights(dx: Tensor | None, dys: Sequence[Tensor], stack: Stack) -> Tensor:
+    """The sum dx + Σ dy_i W_i, in the place of dx if there is one."""
     for weight, dy in zip(stack.weights, dys, strict=True):
         if isinstance(weight, Int8Weight):
             more = product(round_rows(dy), weight.by_columns, dy.dtype)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from burnish.scoring import plain_head_decoder
-from burnish.training.llama.attention import ROUND
+from burnish.training.llama.attention import rounding
 from burnish.training.llama.int8 import Int8Weight, round_weight
 from burnish.training.llama.layer import Frozen, Rotation, layer, room_for
 from burnish.training.llama.linear import Stack
@@ -53,7 +53,7 @@ class LlamaLike:
             terms: what is added to plain cross entropy.
             num_recomputed: so many layers keep only their input and go forward twice.
         """
-        row = rounded_up(row)
+        row = rounded_up(row, self.embedding.dtype)
         x = self.embedding[row.input_ids]
         rotation = self._rotation(x, row.position_ids)
         learning = [update for _, updates in self.layers for update in updates]
@@ -73,6 +73,7 @@ class LlamaLike:
         return replace(self, layers=layers)
 
     def _rotation(self, x: Tensor, position_ids: Tensor) -> Rotation:
+        """The cos and sin of position × frequency, by the model's own module, for positions [T]."""
         with torch.no_grad():
             # In the wide type, whatever the model's: the rotation itself rounds once.
             cos, sin = self.rotary(wide(x)[None, :1], position_ids[None])
@@ -82,12 +83,12 @@ class LlamaLike:
         return Rotation(cos, sin, cos * scale, sin * scale)
 
 
-def rounded_up(row: Row) -> Row:
-    """The row as layers take it: longer by tokens that nothing sees, up to a multiple of `ROUND`.
+def rounded_up(row: Row, dtype: torch.dtype) -> Row:
+    """The row as layers take it: longer by tokens that nothing sees, up to a multiple of some.
 
-    So rows have few lengths: oneDNN makes programs for each, and is slow at some odd ones.
+    So rows have few lengths, and none at which products are slow: see `ROUND`.
     """
-    padded = pad_row(row, ROUND)
+    padded = pad_row(row, rounding(dtype))
     if padded is row:
         return row
     *before, last, padding = padded.segments
@@ -106,6 +107,8 @@ def _in_8_bits(weight: Tensor | Int8Weight) -> Int8Weight:
 
 
 class _FinalNorm(torch.autograd.Function):
+    """`rms_norm` of [n, hidden] with its derivative, as a node for autograd."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         y, ctx.r = rms_norm(x, weight, eps)
@@ -193,7 +196,6 @@ def _read_layer(block: Any, config: Any) -> tuple[Frozen, tuple[nn.Parameter, ..
         q_norm=_head_norm(attention, "q_norm", width),
         k_norm=_head_norm(attention, "k_norm", width),
         eps=_eps(block.input_layernorm),
-        num_heads=config.num_attention_heads,
         num_key_heads=config.num_key_value_heads,
         width=width,
     )
