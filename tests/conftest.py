@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +16,10 @@ import pytest
 
 # Tiny models lose more to starting a second thread than they gain from it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A job that a script starts with & ignores Ctrl-C, and so would all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from burnish.recipe_file import LoadedRecipe, load_recipe
 
