@@ -174,6 +174,21 @@ def test_a_process_that_is_being_started_does_not_get_ctrl_c():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_nor_does_the_first_worker_of_all():
+    """With it Python starts a process that looks after others, and then unblocks Ctrl-C."""
+    code = """if True:
+        import signal
+        from functools import partial
+        from burnish.cleaning.workers import _in_processes
+
+        blocked = partial(signal.pthread_sigmask, signal.SIG_BLOCK)
+        print([signal.SIGINT in found for found in _in_processes([[], []], blocked, 2)])
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[True, True]\n", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_ctrl_c_while_processes_are_started_is_not_lost():
     def start():
         with workers._without_ctrl_c():
