@@ -85,14 +85,16 @@ def stack_backward(
 
     dx is empty unless wanted: nothing that learns stands before the first layer.
     """
+    dx = x.new_empty(0)
     if u is None:
-        return _add_back_through_weights(None, dys, stack) if wants_dx else x.new_empty(0), []
+        if wants_dx:
+            dx = _add_back_through_weights(None, dys, stack)
+        return dx, []
     du, d_bs = torch.empty_like(u), []
     updates = zip(stack.adapted, _parts(u, pairs), _parts(du, pairs), pairs, strict=True)
     for (place, scale), u_i, du_i, (_, b) in updates:
         torch.mul(dys[place] @ b, scale, out=du_i)
         d_bs.append((u_i.T @ dys[place]).mul_(scale).T)
-    dx = x.new_empty(0)
     if wants_dx:
         dx = _add_back_through_weights(du @ _stacked(pairs), dys, stack)
     d_as = (du.T @ x).split_with_sizes([len(a) for a, _ in pairs])
